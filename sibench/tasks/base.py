@@ -1,0 +1,88 @@
+"""What a task is: an MDP as a `brax.envs.Env`, so brax's trainers, wrappers and everybody's code run it unchanged."""
+
+import functools
+
+import gymnasium
+import jax
+import jax.numpy as jnp
+import mujoco
+import numpy as np
+from brax.envs.base import Env, State
+
+from sibench.physics import PhysicsState, make_physics
+
+
+class Task(Env):
+    """A task family subclasses this and gives the eight members below; `reset` and `step` are the same for all.
+
+    Actions are clipped to [-1, 1], as every task here has it. A time-out is not part of `step`: whoever
+    rolls out counts to `horizon` and marks the last step `truncated`, and `done` means `terminal`.
+    """
+
+    name: str
+    version: int
+    gymnasium_id: str
+    gymnasium_options: dict = {}
+    horizon: int = 1000
+    frame_skip: int
+    fields: tuple[str, ...]
+
+    model: mujoco.MjModel
+
+    def initial(self, key: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """A draw of the first qpos and qvel."""
+        raise NotImplementedError
+
+    def observe(self, state: PhysicsState) -> jax.Array:
+        raise NotImplementedError
+
+    def reward(self, before: PhysicsState, action: jax.Array, after: PhysicsState) -> jax.Array:
+        raise NotImplementedError
+
+    def terminal(self, state: PhysicsState) -> jax.Array:
+        """1.0 where the task ends for good, so that nothing is earned afterwards."""
+        raise NotImplementedError
+
+    def __init__(self, engine: str = "auto"):
+        self.physics = make_physics(self.model, self.frame_skip, self.fields, engine)
+
+    @property
+    def id(self) -> str:
+        return f"{self.name}-v{self.version}"
+
+    def reset(self, rng: jax.Array) -> State:
+        return self.reset_to(*self.initial(rng))
+
+    def reset_to(self, qpos: jax.Array, qvel: jax.Array) -> State:
+        physics = self.physics.reset(qpos, qvel)
+        return State(physics, self.observe(physics), reward=jnp.zeros(()), done=jnp.zeros(()))
+
+    def step(self, state: State, action: jax.Array) -> State:
+        action = jnp.clip(action, -1.0, 1.0)
+        physics = self.physics.step(state.pipeline_state, action)
+        return state.replace(
+            pipeline_state=physics,
+            obs=self.observe(physics),
+            reward=self.reward(state.pipeline_state, action, physics),
+            done=self.terminal(physics),
+        )
+
+    @functools.cached_property
+    def observation_size(self) -> int:
+        return jax.eval_shape(self.reset, jax.random.key(0)).obs.shape[-1]
+
+    @property
+    def action_size(self) -> int:
+        return self.model.nu
+
+    @property
+    def backend(self) -> str:
+        return self.physics.engine
+
+    @property
+    def observation_space(self) -> gymnasium.spaces.Box:
+        return gymnasium.spaces.Box(-np.inf, np.inf, (self.observation_size,), np.float32)
+
+    @property
+    def action_space(self) -> gymnasium.spaces.Box:
+        return gymnasium.spaces.Box(-1.0, 1.0, (self.action_size,), np.float32)
