@@ -8,7 +8,8 @@ Both engines are the same two pure functions, to be jitted, vmapped and scanned 
 and everything above this file is the same JAX code for both.
 """
 
-import os
+import contextlib
+import io
 import threading
 from typing import Any, NamedTuple
 
@@ -16,8 +17,13 @@ import jax
 import jax.numpy as jnp
 import mujoco
 import numpy as np
-from mujoco import mjx
 from mujoco.batch import Batch
+
+from sibench.cli import threads
+from sibench.errors import unknown
+
+with contextlib.redirect_stdout(io.StringIO()):  # it prints that warp, which is not used here, is missing
+    from mujoco import mjx
 
 ENGINES = ("c", "mjx")
 
@@ -39,12 +45,22 @@ def difference(after: PhysicsState, before: PhysicsState, name: str) -> jax.Arra
     return (after.fields[name] - before.fields[name]) + (after.rest[name] - before.rest[name])
 
 
+def load_model(path: str) -> mujoco.MjModel:
+    """Compile a model without MuJoCo's habit of writing its deprecation notes to MUJOCO_LOG.TXT."""
+    before = mujoco.get_mju_user_warning()
+    mujoco.set_mju_user_warning(lambda message: None)
+    try:
+        return mujoco.MjModel.from_xml_path(path)
+    finally:
+        mujoco.set_mju_user_warning(before)
+
+
 def pick_engine(engine: str = "auto") -> str:
     """`auto` is mjx on a GPU and c on a CPU."""
     if engine == "auto":
         return "mjx" if jax.default_backend() == "gpu" else "c"
     if engine not in ENGINES:
-        raise ValueError(f"unknown engine '{engine}'; engines: auto, {', '.join(ENGINES)}")
+        raise unknown("engine", engine, ("auto", *ENGINES))
     return engine
 
 
@@ -73,21 +89,46 @@ class CPhysics:
         self._scratch = data
         self._batches: dict[int, Batch] = {}
         self._lock = threading.Lock()
+        self._reset, self._step = self._pure(self._reset_on_host), self._pure(self._step_on_host)
 
     def reset(self, qpos: jax.Array, qvel: jax.Array) -> PhysicsState:
-        return self._call(self._reset_on_host, qpos, qvel)
+        return self._state(self._reset(qpos, qvel))
 
     def step(self, state: PhysicsState, ctrl: jax.Array) -> PhysicsState:
-        return self._call(self._step_on_host, state.carry, ctrl)
+        return self._state(self._step(state.carry, ctrl))
 
-    def _call(self, host, *args) -> PhysicsState:
-        shapes = (
-            jax.ShapeDtypeStruct((2 * self._row,), jnp.uint32),
-            jax.ShapeDtypeStruct((2, self._num_values), jnp.float32),
-        )
-        carry, values = jax.pure_callback(host, shapes, *args, vmap_method="broadcast_all")
-        fields, rest = (self._unpack(values[i]) for i in range(2))
-        return PhysicsState(carry, fields, rest)
+    def _state(self, row_and_values) -> PhysicsState:
+        row, values = row_and_values
+        return PhysicsState(row, self._unpack(values[0]), self._unpack(values[1]))
+
+    def _pure(self, host):
+        """A host function of batches as a pure function of one simulation, with batching of any depth."""
+        shapes = ((2 * self._row,), jnp.uint32), ((2, self._num_values), jnp.float32)
+
+        @jax.custom_batching.custom_vmap
+        def batch(*args):
+            num = args[0].shape[0]
+            results = [jax.ShapeDtypeStruct((num, *shape), dtype) for shape, dtype in shapes]
+            return jax.pure_callback(_join(host), results, *(_pieces(arg) for arg in args))
+
+        @batch.def_vmap
+        def deeper(size, batched, *args):
+            args = [a if b else jnp.broadcast_to(a, (size, *a.shape)) for a, b in zip(args, batched, strict=True)]
+            lead = args[0].shape[:2]
+            results = batch(*(a.reshape(-1, *a.shape[2:]) for a in args))
+            return [r.reshape(*lead, *r.shape[1:]) for r in results], [True] * len(results)
+
+        @jax.custom_batching.custom_vmap
+        def one(*args):
+            return [r[0] for r in batch(*(a[None] for a in args))]
+
+        @one.def_vmap
+        def first(size, batched, *args):
+            args = [a if b else jnp.broadcast_to(a, (size, *a.shape)) for a, b in zip(args, batched, strict=True)]
+            results = batch(*args)
+            return results, [True] * len(results)
+
+        return one
 
     def _unpack(self, values: jax.Array) -> dict[str, jax.Array]:
         ends = np.cumsum([int(np.prod(shape)) for shape in self._shapes])
@@ -96,36 +137,30 @@ class CPhysics:
 
     def _batch(self, nsim: int) -> Batch:
         if nsim not in self._batches:
-            threads = min(nsim, len(os.sched_getaffinity(0)))
-            batch = Batch(self.model, nsim=nsim, nthread=threads, persistent=self._forces)
+            batch = Batch(self.model, nsim=nsim, nthread=min(nsim, threads()), persistent=self._forces)
             for name in self.names:
                 batch.bind(name)
             self._batches[nsim] = batch
         return self._batches[nsim]
 
-    def _reset_on_host(self, qpos, qvel):
-        qpos, qvel = np.asarray(qpos), np.asarray(qvel)
-        lead = qpos.shape[:-1]
+    def _reset_on_host(self, qpos: np.ndarray, qvel: np.ndarray):
         with self._lock:
-            batch = self._batch(int(np.prod(lead)))
+            batch = self._batch(len(qpos))
             batch.reset(stage=mujoco.mjtStage.mjSTAGE_NONE)
-            batch.bind("qpos")[:] = qpos.reshape(-1, self.model.nq)
-            batch.bind("qvel")[:] = qvel.reshape(-1, self.model.nv)
+            batch.bind("qpos")[:] = qpos
+            batch.bind("qvel")[:] = qvel
             batch.forward()
-            return self._read(batch, lead)
+            return self._read(batch)
 
-    def _step_on_host(self, carry, ctrl):
-        carry, ctrl = np.asarray(carry), np.asarray(ctrl)
-        lead = ctrl.shape[:-1]
+    def _step_on_host(self, row: np.ndarray, ctrl: np.ndarray):
         with self._lock:
-            batch = self._batch(int(np.prod(lead)))
-            batch.state[:] = carry.reshape(-1, 2 * self._row).view(np.float64)
-            batch.bind("ctrl")[:] = ctrl.reshape(-1, self.model.nu)
+            batch = self._batch(len(row))
+            batch.state[:] = row.view(np.float64)
+            batch.bind("ctrl")[:] = ctrl
             batch.step(nstep=self.frame_skip)
-            return self._read(batch, lead)
+            return self._read(batch)
 
-    def _read(self, batch: Batch, lead: tuple[int, ...]):
-        carry = batch.state.copy().view(np.uint32).reshape(*lead, -1)
+    def _read(self, batch: Batch):
         values = [np.asarray(batch.bind(name)) for name in self.names]
         if self._forces:
             values[self.names.index("cfrc_ext")] = self._contact_forces(batch)
@@ -133,7 +168,7 @@ class CPhysics:
         pair = np.empty((batch.nsim, 2, self._num_values), np.float32)
         pair[:, 0] = exact
         pair[:, 1] = exact - pair[:, 0]
-        return carry, pair.reshape(*lead, 2, -1)
+        return batch.state.copy().view(np.uint32), pair
 
     def _contact_forces(self, batch: Batch) -> np.ndarray:
         forces = np.zeros((batch.nsim, self.model.nbody, 6))
@@ -142,6 +177,21 @@ class CPhysics:
             mujoco.mj_rnePostConstraint(self.model, self._scratch)
             forces[sim] = self._scratch.cfrc_ext
         return forces
+
+
+# A callback that waits for an argument can wait for ever: JAX copies arguments of 100 KiB and more on the very thread
+# pool that runs the callback, and with as many running programs as processors nobody is left to do it. Smaller ones
+# are there at once, so batches travel in pieces.
+PIECE_BYTES = 64 << 10
+
+
+def _pieces(batch: jax.Array) -> list[jax.Array]:
+    rows = max(1, PIECE_BYTES // (batch[0].size * batch.dtype.itemsize))
+    return [batch[i : i + rows] for i in range(0, len(batch), rows)]
+
+
+def _join(host):
+    return lambda *args: host(*(np.concatenate([np.asarray(piece) for piece in arg]) for arg in args))
 
 
 class MjxPhysics:

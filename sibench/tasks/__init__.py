@@ -1,3 +1,53 @@
-def make(name, engine="auto"):
-    from sibench.tasks import locomotion as L
-    return {c.name: c for c in (L.HalfCheetah, L.Hopper, L.Walker2d, L.Ant)}[name](engine)
+"""The tasks by their ids. A file of this folder that defines `Task` subclasses is found by itself."""
+
+import functools
+import importlib
+import pkgutil
+import re
+
+from sibench import physics  # noqa: F401  (first of all: it imports mjx without its message about warp)
+from sibench.assets import references
+from sibench.errors import unknown
+from sibench.tasks.base import Task
+
+__all__ = ["Task", "make", "names", "quality", "task_id"]
+
+
+@functools.cache
+def _registry() -> dict[str, type[Task]]:
+    """Every task by its id, and by its bare name for the newest version."""
+    found = []
+    for module in pkgutil.iter_modules(__path__):
+        for value in vars(importlib.import_module(f"{__name__}.{module.name}")).values():
+            if isinstance(value, type) and issubclass(value, Task) and "name" in vars(value):
+                found.append(value)
+    found.sort(key=lambda task: (task.name, task.version))
+    registry = {task.name: task for task in found}
+    registry |= {f"{task.name}-v{task.version}": task for task in found}
+    return registry
+
+
+def names() -> list[str]:
+    """The names of the tasks, without their versions."""
+    return [name for name in _registry() if not re.search(r"-v\d+$", name)]
+
+
+def task_id(name: str) -> str:
+    """`hopper-v1` for `hopper`."""
+    if name not in _registry():
+        raise unknown("task", name, names())
+    return f"{_registry()[name].name}-v{_registry()[name].version}"
+
+
+def quality(name: str, mean_return: float) -> float | None:
+    """Where a return lies between random (0) and expert (1); None for a task without reference returns."""
+    measured = references(name)
+    if measured is None:
+        return None
+    random, expert = measured["random"]["mean"], measured["expert"]["mean"]
+    return (mean_return - random) / (expert - random)
+
+
+def make(task: str, engine: str = "auto") -> Task:
+    """The task of an id such as `hopper-v1`, or of a name such as `hopper`: its newest version."""
+    return _registry()[task_id(task)](engine)

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import mujoco
 
-from sibench.physics import PhysicsState, difference
+from sibench.physics import PhysicsState, difference, load_model
 from sibench.tasks.base import Task
 
 ASSETS = os.path.join(os.path.dirname(gymnasium.__file__), "envs", "mujoco", "assets")
@@ -29,7 +29,7 @@ class Locomotion(Task):
 
     @functools.cached_property
     def model(self) -> mujoco.MjModel:
-        return mujoco.MjModel.from_xml_path(os.path.join(ASSETS, self.xml))
+        return load_model(os.path.join(ASSETS, self.xml))
 
     @property
     def dt(self) -> float:

@@ -1,0 +1,68 @@
+"""Play a shipped policy to make a background dataset.
+
+    python -m data_gen.collect --task hopper --dataset bc-10
+"""
+
+from dataclasses import dataclass
+
+from sibench import cli
+from sibench.ids import EPISODES, Id, parse_id, sources
+
+
+@dataclass(frozen=True)
+class Config:
+    """Make datasets from the shipped policies; one that is there and intact is left alone."""
+
+    task: tuple[str, ...] = ()
+    """Tasks; all of them if not given."""
+    dataset: tuple[str, ...] = ()
+    """expert, random, bc-<d> or mix-<e>; all that cannot be composed of others if not given."""
+    episodes: int = EPISODES
+    """Episodes in each; another number than 1000 makes a smaller dataset with its own id."""
+    engine: str = "auto"
+    """Physics engine: c, mjx, or auto (mjx on a GPU, c on a CPU)."""
+
+
+def main(config: Config) -> None:
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    from sibench import tasks
+    from sibench.data import storage
+    from sibench.data.collect import build, is_built
+
+    wanted = config.dataset or [source for source in sources() if not source.startswith("mix")]
+    ids = [Id(parse_id(f"{task}/expert").task, "expert") for task in config.task] or [Id(t, "") for t in tasks.names()]
+    ids = [parse_id(f"{id.task}/{source}-n{config.episodes}") for id in ids for source in wanted]
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("episodes  {task.fields[rate]}"),
+        TimeRemainingColumn(),
+    )
+    for id in ids:
+        if all(is_built(part) for part in parts(id)):
+            print(f"{id}: there already")
+            continue
+        with Progress(*columns) as bar:
+            job = bar.add_task(str(id), total=len(parts(id)) * id.episodes, rate="")
+
+            def show(episodes: int, steps: int, bar=bar, job=job) -> None:
+                elapsed = bar.tasks[job].elapsed or 1
+                bar.update(job, completed=episodes, rate=f"{steps / elapsed:,.0f} steps/s")
+
+            build(id, config.engine, show)
+            bar.update(job, completed=len(parts(id)) * id.episodes)
+        for part in parts(id):
+            card = storage.read_card(part)
+            quality = "" if card["quality"] is None else f"  quality {card['quality']:.2f}"
+            print(f"  {part}: return {card['return_mean']:.0f} +- {card['return_std']:.0f}{quality}  {storage.folder(part)}")
+
+
+def parts(id: Id) -> list[Id]:
+    """The stored datasets that an id is made of."""
+    return [Id(id.task, source, id.episodes) for source in ("expert", "random")] if id.kind == "mix" else [id]
+
+
+if __name__ == "__main__":
+    cli.run(main, Config, "python -m data_gen.collect")

@@ -1,0 +1,45 @@
+"""The policies and reference returns that ship with the package, in `sibench/assets/<task>/`."""
+
+import functools
+import json
+from pathlib import Path
+from typing import Any
+
+from sibench.errors import UserError
+
+ASSETS = Path(__file__).parent / "assets"
+
+
+def path(task: str, source: str) -> Path:
+    """Without suffix; `source` is `expert` or `bc-<d>`."""
+    return ASSETS / task / source
+
+
+def _require(task: str, source: str) -> Path:
+    file = path(task, source)
+    if not file.with_suffix(".json").exists():
+        program = "experts" if source == "expert" else "ladder"
+        raise UserError(
+            f"{task} has no shipped policy '{source}' ({file}.json); train it: "
+            f"python -m data_gen.{program} --task {task} --ship"
+        )
+    return file
+
+
+def load_policy(task: str, source: str):
+    """The shipped policy `expert` or `bc-<d>` of a task."""
+    from sibench import policies
+
+    return policies.load(_require(task, source))
+
+
+def policy_sha256(task: str, source: str) -> str:
+    """The hash of its weights."""
+    return json.loads(_require(task, source).with_suffix(".json").read_bytes())["weights_sha256"]
+
+
+@functools.cache
+def references(task: str) -> dict[str, Any] | None:
+    """Returns of the uniform-random and the expert policy, each with n, std, engine and seeds; None if not measured."""
+    file = ASSETS / task / "references.json"
+    return json.loads(file.read_bytes()) if file.exists() else None

@@ -1,0 +1,36 @@
+"""How every command starts: the command line is parsed before anything slow is imported."""
+
+import os
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import tyro
+
+from sibench.errors import UserError
+
+
+def run(main: Callable[[Any], Any], config_type: Any, prog: str) -> None:
+    """Parse a config, run `main` on it, and turn a user's mistake into one line and exit code 2."""
+    config = tyro.cli(config_type, prog=prog, config=(tyro.conf.FlagConversionOff,))
+    exit_on_mistake(main, config)
+
+
+def exit_on_mistake(main: Callable[..., Any], *args: Any) -> None:
+    try:
+        main(*args)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+    except OSError as error:
+        where = f" {error.filename}" if error.filename else ""
+        print(f"error: {error.strerror or error}:{where}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("\ninterrupted; run the same command again to go on", file=sys.stderr)
+        sys.exit(130)
+
+
+def threads() -> int:
+    """Processors this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -1,0 +1,129 @@
+"""Making a dataset: a shipped policy, played from fixed seeds."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+
+from sibench import assets, provenance, tasks
+from sibench.data import Dataset, storage
+from sibench.errors import UserError
+from sibench.ids import Id
+from sibench.evaluate import policy_act
+from sibench.physics import pick_engine
+from sibench.rollout import rollout, seeds
+
+
+def recipe(id: Id) -> dict[str, Any]:
+    """What a dataset is made of, save the engine; a stored one with another recipe is stale."""
+    policy = "uniform" if id.source == "random" else assets.policy_sha256(id.task, id.source)
+    return {
+        "id": str(id),
+        "task": tasks.task_id(id.task),
+        "policy": policy,
+        "mode": "sample",
+        "seeds": f"collect/{seed_name(id)}",
+        "num_episodes": id.episodes,
+    }
+
+
+def seed_name(id: Id) -> str:
+    return f"{tasks.task_id(id.task)}/{id.source}"
+
+
+def check_recipe(id: Id, card: dict[str, Any]) -> None:
+    if id.kind == "other":
+        return
+    expected = recipe(id)
+    for name, value in expected.items():
+        if card.get(name) != value:
+            raise UserError(
+                f"{storage.folder(id)} is stale: its {name} is {card.get(name)!r}, this version of sibench has "
+                f"{value!r}; make it again: {storage.command(id)}"
+            )
+
+
+def is_built(id: Id) -> bool:
+    """Whether the dataset is there, intact as far as its card tells, and of the present recipe."""
+    try:
+        check_recipe(id, storage.read_card(id))
+    except UserError:
+        return False
+    return True
+
+
+def build(id: Id, engine: str = "auto", progress: Callable[[int, int], None] = lambda episodes, steps: None) -> None:
+    """Collect a dataset and store it; do nothing if it is there already."""
+    if id.kind == "mix":
+        for source in ("expert", "random"):
+            build(Id(id.task, source, id.episodes), engine, progress)
+        return
+    if id.kind == "other":
+        raise UserError(f"dataset {id} is not one of the benchmark's: it cannot be collected, only imported")
+    with storage.lock(id):
+        if not is_built(id):
+            storage.write(id, collect(id, engine, progress))
+
+
+def collect(id: Id, engine: str = "auto", progress: Callable[[int, int], None] = lambda episodes, steps: None) -> Dataset:
+    """Play the episodes of a dataset."""
+    task = tasks.make(id.task, pick_engine(engine))
+    if id.source == "random":
+        act, params = uniform_act(task.action_size), None
+    else:
+        policy = assets.load_policy(id.task, id.source)
+        act, params = policy_act(policy.network, "sample"), policy.params
+    seed = seeds("collect", seed_name(id), id.episodes)
+    played = rollout(task, act, params, seed, record=True, progress=progress)
+    if played.nonfinite.any():
+        raise UserError(f"{id}: the policy gave actions that are not finite in {played.nonfinite.sum()} episodes")
+    in_step = np.arange(task.horizon) < played.length[:, None]
+    offsets = np.concatenate([[0], np.cumsum(played.length)])
+    terminal, truncated = np.zeros((2, offsets[-1]), bool)
+    terminal[offsets[1:] - 1] = played.terminal
+    truncated[offsets[1:] - 1] = ~played.terminal
+    card = recipe(id) | {
+        "engine": task.backend,
+        "command": storage.command(id),
+        "code": provenance.code_version(),
+        "versions": provenance.versions(),
+    }
+    dataset = Dataset(
+        observations=played.obs[np.arange(task.horizon + 1) <= played.length[:, None]],
+        actions=played.action[in_step],
+        rewards=played.reward[in_step],
+        terminal=terminal,
+        truncated=truncated,
+        offsets=offsets,
+        seeds=played.seed,
+        card=card,
+    )
+    card |= statistics(dataset, id.task)
+    return dataset
+
+
+def uniform_act(action_dim: int):
+    def act(params, obs, keys):
+        return jax.vmap(lambda key: jax.random.uniform(key, (action_dim,), minval=-1.0, maxval=1.0))(keys)
+
+    return act
+
+
+def statistics(dataset: Dataset, task: str) -> dict[str, Any]:
+    """The numbers of a card: returns, lengths, quality."""
+    returns = dataset.returns
+    return {
+        "num_episodes": dataset.num_episodes,
+        "num_steps": int(dataset.offsets[-1]),
+        "obs_dim": dataset.observations.shape[1],
+        "action_dim": dataset.actions.shape[1],
+        "return_mean": float(returns.mean()),
+        "return_std": float(returns.std()),
+        "return_min": float(returns.min()),
+        "return_max": float(returns.max()),
+        "length_mean": float(dataset.lengths.mean()),
+        "terminal_share": float(dataset.terminal.sum() / dataset.num_episodes),
+        "quality": tasks.quality(task, float(returns.mean())),
+        "returns": np.round(returns, 3).tolist(),
+    }

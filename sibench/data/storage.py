@@ -1,0 +1,183 @@
+"""Datasets on disk: one flat HDF5, a card, a sha256 manifest; written whole or not at all, and read with suspicion.
+
+HDF5 can point at any file of the machine (external storage, external links, virtual datasets) and can declare
+terabytes in a kilobyte, so nothing is followed and every shape is checked before a byte is read.
+"""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from filelock import FileLock
+
+from sibench import files
+from sibench.data import Dataset, root
+from sibench.errors import UserError
+from sibench.ids import Id
+
+COLUMNS = {
+    "observations": np.float32,
+    "actions": np.float32,
+    "rewards": np.float32,
+    "terminal": np.uint8,
+    "truncated": np.uint8,
+    "offsets": np.int64,
+    "seeds": np.uint64,
+}
+MAX_BYTES = 16 << 30
+DATA, CARD, MANIFEST = "data.hdf5", "card.json", "MANIFEST.json"
+
+
+def folder(id: Id) -> Path:
+    return root() / str(id)
+
+
+def lock(id: Id) -> FileLock:
+    """Held while a dataset is made, so that two processes do not make it twice."""
+    path = root() / ".locks" / f"{str(id).replace('/', '-')}.lock"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return FileLock(path)
+
+
+def command(id: Id) -> str:
+    """How to make it."""
+    size = "" if str(id) == str(Id(id.task, id.source, version=id.version)) else f" --episodes {id.episodes}"
+    return f"python -m data_gen.collect --task {id.task} --dataset {id.source}{size}"
+
+
+def content_sha256(dataset: Dataset) -> str:
+    """A hash of the arrays alone: the same however the file is chunked, compressed or copied."""
+    digest = hashlib.sha256()
+    for name, dtype in COLUMNS.items():
+        array = np.ascontiguousarray(getattr(dataset, name), dtype)
+        digest.update(f"{name} {array.dtype.str} {array.shape}\n".encode())
+        digest.update(array.data)
+    return digest.hexdigest()
+
+
+def write(id: Id, dataset: Dataset) -> Path:
+    """Store a dataset with its card, in place of an older one."""
+    import h5py
+
+    problem = inconsistency({name: getattr(dataset, name) for name in COLUMNS})
+    if problem:
+        raise UserError(f"dataset {id} cannot be stored: {problem}")
+    path = folder(id)
+    with files.atomic_folder(path) as temporary:
+        with h5py.File(temporary / DATA, "w") as file:
+            for name, dtype in COLUMNS.items():
+                array = np.ascontiguousarray(getattr(dataset, name), dtype)
+                rows = max(1, min(len(array), (1 << 20) // max(1, array[:1].nbytes)))
+                file.create_dataset(name, data=array, chunks=(rows, *array.shape[1:]), fletcher32=True)
+        card = dataset.card | {"content_sha256": content_sha256(dataset)}
+        files.write_atomic(temporary / CARD, files.to_json(card))
+        manifest = {name: files.sha256(temporary / name) for name in (DATA, CARD)}
+        files.write_atomic(temporary / MANIFEST, files.to_json(manifest))
+    return path
+
+
+def read_card(id: Id) -> dict[str, Any]:
+    """The card alone, checked against the manifest."""
+    path = folder(id)
+    if not path.exists():
+        hint = f"make it: {command(id)}" if id.kind != "other" else "import or write it first"
+        raise UserError(f"dataset {id} is not in {root()}; {hint}")
+    try:
+        manifest = json.loads((path / MANIFEST).read_bytes())
+        card_bytes = (path / CARD).read_bytes()
+        if hashlib.sha256(card_bytes).hexdigest() != manifest[CARD]:
+            raise ValueError(f"{CARD} differs from its sha256")
+        return json.loads(card_bytes) | {"data_sha256": manifest[DATA]}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise _refused(path / CARD, error, id) from None
+
+
+def read(id: Id) -> Dataset:
+    """The dataset, after its hashes, its HDF5 structure and its arrays have been checked."""
+    card = read_card(id)
+    file = folder(id) / DATA
+    try:
+        if files.sha256(file) != card["data_sha256"]:
+            raise ValueError("differs from its sha256")
+        columns = read_hdf5(file, COLUMNS)
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        raise _refused(file, error, id) from None
+    problem = inconsistency(columns)
+    if problem:
+        raise _refused(file, problem, id)
+    flags = {name: columns.pop(name).astype(bool) for name in ("terminal", "truncated")}
+    return Dataset(card=card, **columns, **flags)
+
+
+def _refused(file: Path, why: object, id: Id) -> UserError:
+    return UserError(f"{file}: refused: {why}; delete the folder and make it again: {command(id)}")
+
+
+def read_hdf5(path: Path, columns: dict[str, Any]) -> dict[str, np.ndarray]:
+    """Read the named flat datasets of a file and nothing else. Raises ValueError or OSError."""
+    import h5py
+
+    with h5py.File(path, "r") as file:
+        if set(file) != set(columns):
+            raise ValueError(f"holds {sorted(file)[:20]}, expected {sorted(columns)}")
+        return {name: read_column(file, name, dtype) for name, dtype in columns.items()}
+
+
+def read_column(group, name: str, dtype: Any) -> np.ndarray:
+    """One array of an HDF5 group, if it is a plain one whose bytes are in this very file."""
+    import h5py
+
+    if not isinstance(group.get(name, getlink=True), h5py.HardLink):
+        raise ValueError(f"'{name}' is a link")
+    column = group[name]
+    if not isinstance(column, h5py.Dataset):
+        raise ValueError(f"'{name}' is not an array")
+    if column.is_virtual or column.external:
+        raise ValueError(f"'{name}' keeps its data in another file")
+    if column.dtype != dtype:
+        raise ValueError(f"'{name}' is of type {column.dtype}, expected {np.dtype(dtype)}")
+    if column.ndim not in (1, 2):
+        raise ValueError(f"'{name}' has {column.ndim} dimensions")
+    filters = column.id.get_create_plist()
+    names = {filters.get_filter(i)[0] for i in range(filters.get_nfilters())}
+    if names - {h5py.h5z.FILTER_FLETCHER32, h5py.h5z.FILTER_DEFLATE, h5py.h5z.FILTER_SHUFFLE}:
+        raise ValueError(f"'{name}' is stored with a filter that is not allowed")
+    stored = column.id.get_storage_size()
+    if column.nbytes > MAX_BYTES or column.nbytes > 100 * stored + 4096:
+        raise ValueError(f"'{name}' declares {column.nbytes} bytes and stores {stored}")
+    return column[()]
+
+
+def inconsistency(columns: dict[str, np.ndarray]) -> str | None:
+    """What is wrong with the arrays of a dataset, if anything."""
+    offsets = columns["offsets"]
+    if offsets.ndim != 1 or len(offsets) < 2 or offsets[0] != 0 or (np.diff(offsets) < 1).any():
+        return "offsets must start at 0 and grow by at least one step an episode"
+    num_steps, num_episodes = int(offsets[-1]), len(offsets) - 1
+    rows = dict.fromkeys(("actions", "rewards", "terminal", "truncated"), num_steps)
+    rows |= {"observations": num_steps + num_episodes, "seeds": num_episodes}
+    for name, expected in rows.items():
+        column = columns[name]
+        if len(column) != expected or column.ndim != (2 if name in ("observations", "actions") else 1):
+            return f"{name} has shape {column.shape}, expected {expected} rows"
+    for name in ("observations", "actions", "rewards"):
+        if not np.isfinite(columns[name]).all():
+            return f"{name} holds a value that is not finite, first at row {_first(~np.isfinite(columns[name]))}"
+    if (np.abs(columns["actions"]) > 1).any():
+        return f"actions leave [-1, 1], first at row {_first(np.abs(columns['actions']) > 1)}"
+    ends = np.zeros(num_steps, bool)
+    ends[offsets[1:] - 1] = True
+    over = columns["terminal"].astype(bool) | columns["truncated"].astype(bool)
+    if (over & ~ends).any():
+        return f"an episode ends inside another, at step {_first(over & ~ends)}"
+    if (ends & ~over).any():
+        return f"an episode stops without being terminal or truncated, at step {_first(ends & ~over)}"
+    if (columns["terminal"].astype(bool) & columns["truncated"].astype(bool)).any():
+        return "a step is both terminal and truncated"
+    return None
+
+
+def _first(wrong: np.ndarray) -> int:
+    return int(np.argwhere(wrong)[0, 0])

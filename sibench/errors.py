@@ -1,0 +1,16 @@
+"""What a user did wrong, said in one message: what, the value, what is allowed, what to do."""
+
+import difflib
+from collections.abc import Iterable
+
+
+class UserError(ValueError):
+    """A mistake of the user's; a command ends with exit code 2 and this message, without a traceback."""
+
+
+def unknown(kind: str, value: str, choices: Iterable[str]) -> UserError:
+    """`unknown task 'hoper'; did you mean 'hopper'? tasks: ant, halfcheetah, ...`"""
+    choices = list(choices)
+    near = difflib.get_close_matches(value, choices, n=1, cutoff=0.5)
+    hint = f"; did you mean '{near[0]}'?" if near else ";"
+    return UserError(f"unknown {kind} '{value}'{hint} {kind}s: {', '.join(choices)}")

@@ -1,0 +1,59 @@
+"""What datasets are called: `<task>/<source>-v<version>`."""
+
+import re
+from dataclasses import dataclass
+
+from sibench.errors import UserError, unknown
+
+EPISODES = 1000
+LADDER = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
+"""Numbers of demonstrations that the ladder's policies were trained on."""
+MIXES = tuple(range(0, 1001, 100))
+"""Experts among the 1000 episodes of the bimodal datasets."""
+VERSION = 1
+
+
+@dataclass(frozen=True)
+class Id:
+    """`hopper/bc-10-v1`, or `hopper/bc-10-n100-v1` for a smaller one of 100 episodes."""
+
+    task: str
+    source: str  # expert, random, bc-<d>, mix-<e>, or the name of data from elsewhere
+    episodes: int = EPISODES
+    version: int = VERSION
+
+    def __str__(self) -> str:
+        size = "" if self.episodes == EPISODES else f"-n{self.episodes}"
+        return f"{self.task}/{self.source}{size}-v{self.version}"
+
+    @property
+    def kind(self) -> str:
+        return self.source.split("-")[0] if self.source in sources() else "other"
+
+    @property
+    def number(self) -> int:
+        """The d of bc-<d>, the e of mix-<e>."""
+        return int(self.source.split("-")[1])
+
+
+def sources() -> list[str]:
+    """What the benchmark's datasets are made of."""
+    return ["expert", "random", *(f"bc-{d}" for d in LADDER), *(f"mix-{e}" for e in MIXES)]
+
+
+def parse_id(text: str) -> Id:
+    """Read an id; `-v1` may be left out. Ids of the benchmark's own datasets are checked."""
+    match = re.fullmatch(r"([a-z0-9]+)/([a-z0-9]+(?:-[a-z0-9]+)*?)(?:-n([1-9]\d{0,6}))?(?:-v(\d{1,4}))?", text)
+    if match is None:
+        raise UserError(f"'{text}' is not a dataset id; one looks like hopper/bc-10-v1: <task>/<source>-v<version>")
+    task, source, episodes, version = match.groups()
+    from sibench import tasks
+
+    if task not in tasks.names():
+        raise unknown("task", task, tasks.names())
+    if re.fullmatch(r"expert|random|(bc|mix)(-.*)?", source) and source not in sources():
+        raise unknown("dataset", source, sources())
+    parsed = Id(task, source, int(episodes or EPISODES), int(version or VERSION))
+    if parsed.kind != "other" and parsed.version != VERSION:
+        raise UserError(f"dataset {text}: this version of sibench makes version {VERSION} only: {task}/{source}-v{VERSION}")
+    return parsed

@@ -1,0 +1,41 @@
+"""What a card says of where a file came from."""
+
+import functools
+import importlib.metadata
+import platform
+import subprocess
+import sys
+from pathlib import Path
+
+PACKAGES = ("jax", "jaxlib", "flax", "optax", "brax", "mujoco", "mujoco-mjx", "gymnasium", "numpy")
+
+
+@functools.cache
+def versions() -> dict[str, str]:
+    """Versions of Python and of every package that can move a number."""
+    return {"python": platform.python_version()} | {name: importlib.metadata.version(name) for name in PACKAGES}
+
+
+@functools.cache
+def code_version() -> str:
+    """The commit of the checkout, with `+` after it when files differ from it; else the version of the package."""
+    checkout = Path(__file__).parents[1]
+    git = ["git", "-C", str(checkout)]
+    try:
+        if not (checkout / ".git").exists():
+            raise FileNotFoundError
+        commit = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
+        status = [*git, "status", "--porcelain", "--untracked-files=no"]
+        changed = subprocess.run(status, capture_output=True, text=True, check=True).stdout.strip()
+        return commit + ("+" if changed else "")
+    except (OSError, subprocess.CalledProcessError):
+        from sibench import __version__
+
+        return __version__
+
+
+def command() -> str:
+    """The command line of this process, as it would be typed."""
+    module = getattr(sys.modules["__main__"], "__spec__", None)
+    start = ["python", "-m", module.name] if module else ["python", Path(sys.argv[0]).name]
+    return " ".join([*start, *sys.argv[1:]])

@@ -1,0 +1,217 @@
+"""Playing episodes, many at a time.
+
+An episode is a function of its task, its policy and its seed alone: which lane of a batch plays it, next to which
+others, makes no difference to what is drawn.
+"""
+
+import functools
+import hashlib
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from sibench.errors import UserError, unknown
+from sibench.tasks import Task
+
+BLOCKS = ("collect", "select", "eval")
+"""Blocks of seeds: datasets are made with `collect`, methods tuned on `select` and judged on `eval`."""
+MAX_LANES = 256
+CHUNK = 50
+"""Steps between refills of the lanes whose episode is over."""
+
+Act = Callable[[Any, jax.Array, jax.Array], jax.Array]
+"""(parameters, observations [N, O], one key per observation [N]) -> actions [N, A]."""
+
+
+class Episodes(NamedTuple):
+    """What happened, one row an episode. Rows of `obs`, `action` and `reward` are valid up to the length."""
+
+    seed: np.ndarray  # [E] uint64
+    length: np.ndarray  # [E] steps
+    reward_sum: np.ndarray  # [E] float64
+    terminal: np.ndarray  # [E] whether it ended in a terminal state
+    nonfinite: np.ndarray  # [E] whether the policy ended it by an action that is not finite
+    obs: np.ndarray | None = None  # [E, H + 1, O], the last one of an episode included
+    action: np.ndarray | None = None  # [E, H, A]
+    reward: np.ndarray | None = None  # [E, H]
+
+
+def seeds(block: str, name: str, num: int) -> np.ndarray:
+    """`num` episode seeds. Those of different blocks or names have nothing in common."""
+    if block not in BLOCKS:
+        raise unknown("seed block", block, BLOCKS)
+    digests = [hashlib.sha256(f"{block}/{name}/{i}".encode()).digest() for i in range(num)]
+    return np.array([int.from_bytes(digest[:8], "big") for digest in digests], np.uint64)
+
+
+def keys_of(seed: np.ndarray) -> jax.Array:
+    """The JAX key of each episode seed: its 64 bits."""
+    halves = np.stack([seed >> np.uint64(32), seed & np.uint64(0xFFFFFFFF)], axis=-1).astype(np.uint32)
+    return jax.random.wrap_key_data(jnp.asarray(halves), impl="threefry2x32")
+
+
+class _Lanes(NamedTuple):
+    state: Any  # [N] brax State
+    key: jax.Array  # [N] of the episode each lane plays
+    time: jax.Array  # [N] steps into it
+    active: jax.Array  # [N] whether it still goes on
+
+
+class _Step(NamedTuple):
+    obs: jax.Array
+    action: jax.Array
+    reward: jax.Array
+    next_obs: jax.Array
+    terminal: jax.Array
+    nonfinite: jax.Array
+    time: jax.Array
+    active: jax.Array  # whether this step is part of an episode
+    over: jax.Array  # whether it is its last
+
+
+def rollout(
+    task: Task,
+    act: Act | Callable[[np.ndarray], Any],
+    params: Any,
+    seed: np.ndarray,
+    *,
+    record: bool = False,
+    on_host: bool = False,
+    progress: Callable[[int, int], None] = lambda episodes, steps: None,
+) -> Episodes:
+    """Play one episode for each seed.
+
+    Args:
+        act: an `Act`; or, `on_host`, anything that maps a NumPy batch of observations to a batch of actions.
+        record: keep observations, actions and rewards, not only the returns.
+        progress: called now and then with the number of episodes and steps done.
+    """
+    num = len(seed)
+    num_lanes = -(-num // -(-num // MAX_LANES))  # the fewest rounds of at most MAX_LANES, evenly filled
+    reset, step, scan = _compiled(task, act if not on_host else None)
+    keys = keys_of(seed)
+    episodes = _allocate(task, seed, record)
+
+    lane_episode = np.arange(num_lanes)
+    lanes = reset(keys[lane_episode])
+    next_episode, done, steps = num_lanes, 0, 0
+    while True:
+        if on_host:
+            lanes, trace = _on_host(step, lanes, act, task)
+        else:
+            lanes, trace = scan(lanes, params)
+        trace = jax.tree.map(np.asarray, trace)
+        _write(episodes, trace, lane_episode)
+        done, steps = done + int((trace.over & trace.active).sum()), steps + int(trace.active.sum())
+        progress(done, steps)
+        idle = np.flatnonzero(~np.asarray(lanes.active))
+        if next_episode >= num and len(idle) == num_lanes:
+            return episodes
+        refill = idle[: max(0, num - next_episode)]
+        if len(refill):
+            lane_episode[refill] = next_episode + np.arange(len(refill))
+            next_episode += len(refill)
+            fresh = np.zeros(num_lanes, bool)
+            fresh[refill] = True
+            lanes = _select(jnp.asarray(fresh), reset(keys[lane_episode]), lanes)
+
+
+@functools.lru_cache(maxsize=16)
+def _compiled(task: Task, act: Act | None):
+    """The jitted functions of a rollout; made once for each task and policy function."""
+
+    @jax.jit
+    def reset(keys: jax.Array) -> _Lanes:
+        state = jax.vmap(task.reset)(jax.vmap(jax.random.fold_in, (0, None))(keys, 0))
+        num = keys.shape[0]
+        return _Lanes(state, keys, jnp.zeros(num, jnp.int32), jnp.ones(num, bool))
+
+    def step(lanes: _Lanes, action: jax.Array) -> tuple[_Lanes, _Step]:
+        nonfinite = ~jnp.isfinite(action).all(-1)
+        action = jnp.clip(jnp.where(nonfinite[:, None], 0.0, action), -1.0, 1.0)
+        after = jax.vmap(task.step)(lanes.state, action)
+        terminal = (after.done > 0) & ~nonfinite
+        over = terminal | nonfinite | (lanes.time + 1 >= task.horizon)
+        trace = _Step(
+            obs=lanes.state.obs,
+            action=action,
+            reward=jnp.where(nonfinite, 0.0, after.reward),
+            next_obs=after.obs,
+            terminal=terminal,
+            nonfinite=nonfinite,
+            time=lanes.time,
+            active=lanes.active,
+            over=over,
+        )
+        return _Lanes(after, lanes.key, lanes.time + 1, lanes.active & ~over), trace
+
+    @jax.jit
+    def scan(lanes: _Lanes, params: Any) -> tuple[_Lanes, _Step]:
+        def body(lanes, _):
+            keys = jax.vmap(jax.random.fold_in)(lanes.key, lanes.time + 1)
+            return step(lanes, act(params, lanes.state.obs, keys))
+
+        return jax.lax.scan(body, lanes, length=CHUNK)
+
+    return reset, jax.jit(step), scan
+
+
+@jax.jit
+def _select(condition: jax.Array, new: _Lanes, old: _Lanes) -> _Lanes:
+    def pick(a, b):
+        return jnp.where(condition.reshape(-1, *[1] * (a.ndim - 1)), a, b)
+
+    return jax.tree.map(pick, new, old)
+
+
+def _on_host(step, lanes: _Lanes, act: Callable, task: Task) -> tuple[_Lanes, _Step]:
+    trace = []
+    for _ in range(CHUNK):
+        action = act(np.asarray(lanes.state.obs))
+        action = action.detach().cpu() if hasattr(action, "detach") else action  # a torch tensor
+        action = np.asarray(action, np.float32)
+        expected = (lanes.active.shape[0], task.action_size)
+        if action.shape != expected:
+            raise UserError(f"the policy returned actions of shape {action.shape}; {task.name} needs {expected}")
+        lanes, row = step(lanes, action)
+        trace.append(jax.tree.map(np.asarray, row))
+        if not lanes.active.any():
+            break
+    return lanes, jax.tree.map(lambda *rows: np.stack(rows), *trace)
+
+
+def _allocate(task: Task, seed: np.ndarray, record: bool) -> Episodes:
+    num, horizon = len(seed), task.horizon
+    episodes = Episodes(
+        seed=seed,
+        length=np.zeros(num, np.int64),
+        reward_sum=np.zeros(num),
+        terminal=np.zeros(num, bool),
+        nonfinite=np.zeros(num, bool),
+    )
+    if not record:
+        return episodes
+    return episodes._replace(
+        obs=np.zeros((num, horizon + 1, task.observation_size), np.float32),
+        action=np.zeros((num, horizon, task.action_size), np.float32),
+        reward=np.zeros((num, horizon), np.float32),
+    )
+
+
+def _write(episodes: Episodes, trace: _Step, lane_episode: np.ndarray) -> None:
+    at = trace.active & ~trace.nonfinite
+    row, lane = np.nonzero(at)
+    episode, time = lane_episode[lane], trace.time[row, lane]
+    np.add.at(episodes.length, episode, 1)
+    np.add.at(episodes.reward_sum, episode, trace.reward[row, lane].astype(np.float64))
+    if episodes.obs is not None:
+        episodes.obs[episode, time] = trace.obs[row, lane]
+        episodes.obs[episode, time + 1] = trace.next_obs[row, lane]  # overwritten by the next step, save the last
+        episodes.action[episode, time] = trace.action[row, lane]
+        episodes.reward[episode, time] = trace.reward[row, lane]
+    row, lane = np.nonzero(trace.active & trace.over)
+    episodes.terminal[lane_episode[lane]] = trace.terminal[row, lane]
+    episodes.nonfinite[lane_episode[lane]] = trace.nonfinite[row, lane]
