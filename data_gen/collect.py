@@ -1,6 +1,6 @@
 """Play a shipped policy to make a background dataset.
 
-    python -m data_gen.collect --task hopper --dataset bc-10
+python -m data_gen.collect --task hopper --dataset bc-10
 """
 
 from dataclasses import dataclass
@@ -28,7 +28,7 @@ def main(config: Config) -> None:
 
     from sibench import tasks
     from sibench.data import storage
-    from sibench.data.collect import build, is_built
+    from sibench.data.collect import build, is_built, parts
 
     wanted = config.dataset or [source for source in sources() if not source.startswith("mix")]
     ids = [Id(parse_id(f"{task}/expert").task, "expert") for task in config.task] or [Id(t, "") for t in tasks.names()]
@@ -56,12 +56,9 @@ def main(config: Config) -> None:
         for part in parts(id):
             card = storage.read_card(part)
             quality = "" if card["quality"] is None else f"  quality {card['quality']:.2f}"
-            print(f"  {part}: return {card['return_mean']:.0f} +- {card['return_std']:.0f}{quality}  {storage.folder(part)}")
-
-
-def parts(id: Id) -> list[Id]:
-    """The stored datasets that an id is made of."""
-    return [Id(id.task, source, id.episodes) for source in ("expert", "random")] if id.kind == "mix" else [id]
+            print(
+                f"  {part}: return {card['return_mean']:.0f} +- {card['return_std']:.0f}{quality}  {storage.folder(part)}"
+            )
 
 
 if __name__ == "__main__":

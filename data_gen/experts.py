@@ -179,7 +179,9 @@ def finish(config: Config, task, folder: Path, policy, curve: list) -> None:
     references = {"random": summary(random.reward_sum, random.length), "expert": card["stochastic"]}
     files.write_atomic(folder / "references.json", files.to_json(references))
     for name in ("stochastic", "deterministic"):
-        print(f"{task.name} expert, {name}: {card[name]['mean']:.0f} +- {card[name]['std']:.0f} over {REFERENCE_EPISODES}")
+        print(
+            f"{task.name} expert, {name}: {card[name]['mean']:.0f} +- {card[name]['std']:.0f} over {REFERENCE_EPISODES}"
+        )
     if config.ship:
         shipped = assets.ASSETS / task.name
         shipped.mkdir(parents=True, exist_ok=True)

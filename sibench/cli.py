@@ -12,7 +12,7 @@ from sibench.errors import UserError
 
 def run(main: Callable[[Any], Any], config_type: Any, prog: str) -> None:
     """Parse a config, run `main` on it, and turn a user's mistake into one line and exit code 2."""
-    config = tyro.cli(config_type, prog=prog, config=(tyro.conf.FlagConversionOff,))
+    config = tyro.cli(config_type, prog=prog)
     exit_on_mistake(main, config)
 
 

@@ -33,11 +33,6 @@ def policy_act(network, mode: Literal["sample", "mode"]) -> Act:
     return act
 
 
-@functools.cache
-def _task(name: str, engine: str):
-    return make(name, engine)
-
-
 def evaluate(
     policy: Policy | Callable[[np.ndarray], Any],
     task: str,
@@ -55,11 +50,13 @@ def evaluate(
         block: whose episode seeds: `eval` to report, `select` to tune on.
         mode: whether a `Policy` samples its actions (the benchmark's protocol) or takes the most likely one.
     """
-    environment = _task(task, engine)
+    environment = make(task, engine)
     seed = seeds(block, environment.id, episodes)
     if isinstance(policy, Policy):
         if policy.obs_dim != environment.observation_size:
-            raise UserError(f"the policy takes {policy.obs_dim} observations; {task} has {environment.observation_size}")
+            raise UserError(
+                f"the policy takes {policy.obs_dim} observations; {task} has {environment.observation_size}"
+            )
         played = rollout(environment, policy_act(policy.network, mode), policy.params, seed)
     else:
         played = rollout(environment, policy, None, seed, on_host=True)

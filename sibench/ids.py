@@ -55,5 +55,7 @@ def parse_id(text: str) -> Id:
         raise unknown("dataset", source, sources())
     parsed = Id(task, source, int(episodes or EPISODES), int(version or VERSION))
     if parsed.kind != "other" and parsed.version != VERSION:
-        raise UserError(f"dataset {text}: this version of sibench makes version {VERSION} only: {task}/{source}-v{VERSION}")
+        raise UserError(
+            f"dataset {text}: this version of sibench makes version {VERSION} only: {task}/{source}-v{VERSION}"
+        )
     return parsed

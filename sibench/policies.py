@@ -157,7 +157,9 @@ def load(path: Path) -> Policy:
         sizes = {k: tuple(v) if isinstance(v, list) else v for k, v in description["architecture"].items()}
         kind, obs_dim = sizes.pop("kind"), sizes.pop("obs_dim")
         if kind not in NETWORKS or not sizes.keys() <= _fields(kind):
-            raise ValueError(f"{kind} with {', '.join(sizes)}; known: " + str({k: sorted(_fields(k)) for k in NETWORKS}))
+            raise ValueError(
+                f"{kind} with {', '.join(sizes)}; known: " + str({k: sorted(_fields(k)) for k in NETWORKS})
+            )
         network = NETWORKS[kind](**sizes)
         shapes = jax.eval_shape(network.init, jax.random.key(0), jnp.zeros((1, obs_dim)))
     except (KeyError, TypeError, ValueError, AttributeError) as error:

@@ -94,7 +94,9 @@ def concatenate(first: Dataset, second: Dataset, card: dict[str, Any]) -> Datase
         name: np.concatenate([getattr(first, name), getattr(second, name)])
         for name in ("observations", "actions", "rewards", "terminal", "truncated", "seeds")
     }
-    return Dataset(offsets=np.concatenate([first.offsets, first.offsets[-1] + second.offsets[1:]]), card=card, **columns)
+    return Dataset(
+        offsets=np.concatenate([first.offsets, first.offsets[-1] + second.offsets[1:]]), card=card, **columns
+    )
 
 
 def root() -> Path:
@@ -138,7 +140,9 @@ def _mix(id: Id, build: bool) -> Dataset:
     from sibench.data.collect import statistics
 
     share = id.number * id.episodes // EPISODES
-    expert, random = (load_privileged(str(Id(id.task, source, id.episodes)), build=build) for source in ("expert", "random"))
+    expert, random = (
+        load_privileged(str(Id(id.task, source, id.episodes)), build=build) for source in ("expert", "random")
+    )
     card = {"id": str(id), "task": expert.card["task"], "engine": expert.card["engine"]}
     mixed = concatenate(expert.first(share), random.first(id.episodes - share), card)
     card |= statistics(mixed, id.task) | {"parts": [expert.card["id"], random.card["id"]]}

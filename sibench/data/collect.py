@@ -53,11 +53,16 @@ def is_built(id: Id) -> bool:
     return True
 
 
+def parts(id: Id) -> list[Id]:
+    """The stored datasets that an id is made of: a mix is a view on two."""
+    return [Id(id.task, source, id.episodes) for source in ("expert", "random")] if id.kind == "mix" else [id]
+
+
 def build(id: Id, engine: str = "auto", progress: Callable[[int, int], None] = lambda episodes, steps: None) -> None:
     """Collect a dataset and store it; do nothing if it is there already."""
     if id.kind == "mix":
-        for source in ("expert", "random"):
-            build(Id(id.task, source, id.episodes), engine, progress)
+        for part in parts(id):
+            build(part, engine, progress)
         return
     if id.kind == "other":
         raise UserError(f"dataset {id} is not one of the benchmark's: it cannot be collected, only imported")
@@ -66,7 +71,9 @@ def build(id: Id, engine: str = "auto", progress: Callable[[int, int], None] = l
             storage.write(id, collect(id, engine, progress))
 
 
-def collect(id: Id, engine: str = "auto", progress: Callable[[int, int], None] = lambda episodes, steps: None) -> Dataset:
+def collect(
+    id: Id, engine: str = "auto", progress: Callable[[int, int], None] = lambda episodes, steps: None
+) -> Dataset:
     """Play the episodes of a dataset."""
     task = tasks.make(id.task, pick_engine(engine))
     if id.source == "random":

@@ -126,7 +126,7 @@ def read_hdf5(path: Path, columns: dict[str, Any]) -> dict[str, np.ndarray]:
 
 
 def read_column(group, name: str, dtype: Any) -> np.ndarray:
-    """One array of an HDF5 group, if it is a plain one whose bytes are in this very file."""
+    """One numeric array of an HDF5 group, if it is a plain one whose bytes are in this very file."""
     import h5py
 
     if not isinstance(group.get(name, getlink=True), h5py.HardLink):
@@ -136,8 +136,8 @@ def read_column(group, name: str, dtype: Any) -> np.ndarray:
         raise ValueError(f"'{name}' is not an array")
     if column.is_virtual or column.external:
         raise ValueError(f"'{name}' keeps its data in another file")
-    if column.dtype != dtype:
-        raise ValueError(f"'{name}' is of type {column.dtype}, expected {np.dtype(dtype)}")
+    if column.dtype.kind not in "biuf" or (dtype is not None and column.dtype != dtype):
+        raise ValueError(f"'{name}' is of type {column.dtype}, expected {np.dtype(dtype) if dtype else 'numbers'}")
     if column.ndim not in (1, 2):
         raise ValueError(f"'{name}' has {column.ndim} dimensions")
     filters = column.id.get_create_plist()

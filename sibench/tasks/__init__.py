@@ -5,7 +5,7 @@ import importlib
 import pkgutil
 import re
 
-from sibench import physics  # noqa: F401  (first of all: it imports mjx without its message about warp)
+from sibench import physics  # first of all: it imports mjx without its message about warp
 from sibench.assets import references
 from sibench.errors import unknown
 from sibench.tasks.base import Task
@@ -50,4 +50,10 @@ def quality(name: str, mean_return: float) -> float | None:
 
 def make(task: str, engine: str = "auto") -> Task:
     """The task of an id such as `hopper-v1`, or of a name such as `hopper`: its newest version."""
-    return _registry()[task_id(task)](engine)
+    return _make(task_id(task), physics.pick_engine(engine))
+
+
+@functools.cache
+def _make(id: str, engine: str) -> Task:
+    """One object for each, so that what is compiled for a task is compiled once."""
+    return _registry()[id](engine)

@@ -1,0 +1,70 @@
+# `make` alone prints what there is.
+PYTHON ?= python3
+EXTRAS ?=
+TASK ?= halfcheetah hopper walker2d ant
+PY := .venv/bin/python
+
+.DEFAULT_GOAL := help
+.PHONY: help setup lint format test test-slow data verify experts ladder plots perf lock clean
+
+help:  ## print this
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+
+setup: .venv/.done  ## make .venv from the lock (EXTRAS=cuda12 for a GPU)
+
+.venv/.done: pyproject.toml requirements.lock
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "error: $(PYTHON) is older than Python 3.11; name a newer one: make setup PYTHON=python3.12" >&2; exit 2; }
+	@if command -v uv >/dev/null; then \
+	  uv venv --quiet --clear --python $(PYTHON) .venv && \
+	  uv pip install --quiet --compile-bytecode --python $(PY) --require-hashes -r requirements.lock && \
+	  uv pip install --quiet --python $(PY) --no-deps -e . ; \
+	else \
+	  $(PYTHON) -m venv --clear .venv && \
+	  $(PY) -m pip install --quiet --require-hashes -r requirements.lock && \
+	  $(PY) -m pip install --quiet --no-deps -e . ; \
+	fi
+	@for extra in $(EXTRAS); do \
+	  if command -v uv >/dev/null; then uv pip install --quiet --python $(PY) -e ".[$$extra]"; \
+	  else $(PY) -m pip install --quiet -e ".[$$extra]"; fi || exit 1; \
+	done
+	@touch $@
+
+lint: setup  ## check style
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+
+format: setup  ## mend style
+	$(PY) -m ruff check --fix .
+	$(PY) -m ruff format .
+
+test: setup lint  ## install, lint and test
+	$(PY) -m pytest -q
+
+test-slow: setup  ## the scientific checks, for an hour or so
+	$(PY) -m pytest -q -m slow
+
+data: setup  ## make every background dataset (TASK="hopper ant" for some)
+	$(PY) -m data_gen.collect --task $(TASK)
+
+verify: setup  ## check every dataset on this machine, replays included
+	$(PY) -m sibench.data verify
+
+experts: setup  ## train the experts anew (hours)
+	for task in $(TASK); do $(PY) -m data_gen.experts --task $$task || exit 1; done
+
+ladder: setup  ## train the behaviour policies anew (hours)
+	for task in $(TASK); do $(PY) -m data_gen.ladder --task $$task || exit 1; done
+
+plots: setup  ## draw every figure from the files in the repository
+	for figure in plots/*.py; do $(PY) $$figure || exit 1; done
+
+perf: setup  ## measure physics and rollouts against Gymnasium, side by side
+	$(PY) tests/perf.py
+
+lock:  ## resolve requirements.lock anew
+	uv pip compile -q pyproject.toml --group dev --universal --python-version 3.11 --upgrade \
+	  --no-emit-index-url --generate-hashes --no-header -o requirements.lock
+
+clean:  ## remove .venv and caches
+	rm -rf .venv .cache .pytest_cache .ruff_cache

@@ -1,0 +1,202 @@
+"""Datasets from and to other suites' formats: Minari (through the minari package) and D4RL's HDF5.
+
+Ours are float32. Minari data that is float64 is rounded on import, which the card says; the other way nothing is lost.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sibench import tasks
+from sibench.data import Dataset, storage
+from sibench.errors import UserError
+
+OVERSHOOT = 1e-4
+"""How far an action of another suite may leave [-1, 1] and still be clipped to it."""
+
+
+def to_minari(dataset: Dataset, minari_id: str) -> None:
+    """Write a dataset as a local Minari dataset."""
+    import gymnasium
+
+    minari = _minari()
+    task = tasks.make(dataset.card["task"], "c")
+    references = tasks.references(task.name)
+    buffers = []
+    for episode in range(dataset.num_episodes):
+        steps = slice(dataset.offsets[episode], dataset.offsets[episode + 1])
+        buffers.append(
+            minari.data_collector.EpisodeBuffer(
+                id=episode,
+                seed=int(dataset.seeds[episode]),
+                observations=dataset.observations[steps.start + episode : steps.stop + episode + 1],
+                actions=dataset.actions[steps],
+                rewards=dataset.rewards[steps],
+                terminations=dataset.terminal[steps],
+                truncations=dataset.truncated[steps],
+                infos={},
+            )
+        )
+    scores = {}
+    if references:
+        scores = {"ref_min_score": references["random"]["mean"], "ref_max_score": references["expert"]["mean"]}
+    try:
+        minari.create_dataset_from_buffers(
+            minari_id,
+            buffers,
+            env=gymnasium.make(task.gymnasium_id, **task.gymnasium_options).spec,
+            observation_space=task.observation_space,
+            action_space=task.action_space,
+            algorithm_name=str(dataset.card.get("id")),
+            description=f"sibench {dataset.card.get('id')}, content sha256 {dataset.card.get('content_sha256')}",
+            jpeg_encoding=False,
+            **scores,
+        )
+    except ValueError as error:
+        raise UserError(f"minari: {error}") from None
+
+
+def from_minari(minari_id: str, task: str) -> Dataset:
+    """A local Minari dataset as one of ours."""
+    minari = _minari()
+    try:
+        source = minari.load_dataset(minari_id)
+    except (FileNotFoundError, ValueError) as error:
+        raise UserError(f"minari cannot load '{minari_id}': {error}; list what is there: minari list local") from None
+    episodes = list(source.iterate_episodes())
+    columns = {
+        "observations": [e.observations for e in episodes],
+        "actions": [e.actions for e in episodes],
+        "rewards": [e.rewards for e in episodes],
+    }
+    if not all(isinstance(array, np.ndarray) for arrays in columns.values() for array in arrays):
+        raise UserError(f"'{minari_id}' has structured observations or actions; only flat arrays fit")
+    rounded = sorted({str(array.dtype) for arrays in columns.values() for array in arrays} - {"float32"})
+    lengths = [len(e.rewards) for e in episodes]
+    ends = np.cumsum(lengths) - 1
+    terminal = np.concatenate([e.terminations for e in episodes]).astype(bool)
+    truncated = np.concatenate([e.truncations for e in episodes]).astype(bool) & ~terminal
+    truncated[ends] |= ~terminal[ends]  # data may stop in the middle of an episode
+    card = {"source": f"minari {minari_id}"} | ({"rounded_to_float32_from": rounded} if rounded else {})
+    return _dataset(
+        task,
+        {name: np.concatenate(arrays) for name, arrays in columns.items()},
+        terminal,
+        truncated,
+        lengths,
+        np.array([0 if e_seed is None else int(e_seed) for e_seed in _minari_seeds(source)], np.uint64),
+        card,
+    )
+
+
+def _minari_seeds(source) -> list[Any]:
+    return [metadata.get("seed") for metadata in source.storage.get_episode_metadata(source.episode_indices)]
+
+
+def _minari():
+    try:
+        import minari
+        import minari.data_collector
+    except ImportError:
+        raise UserError("this needs the minari package: pip install 'sibench[interop]'") from None
+    return minari
+
+
+def from_d4rl(path: Path, task: str, max_episode_steps: int = 1000) -> Dataset:
+    """A D4RL file as one of ours.
+
+    Its arrays are flat, with `terminals` and perhaps `timeouts` at the ends, and hold no last observation unless
+    there are `next_observations`. So:
+      - an episode ends at a terminal, at a timeout, after `max_episode_steps`, and wherever the next observation is
+        not the one that follows;
+      - without `next_observations`, the last step of a timed-out episode has no successor and is dropped; a
+        terminal step is kept, with its own observation standing in for the last one, which nothing bootstraps from.
+    """
+    import h5py
+
+    def column(name: str, kinds: str) -> np.ndarray:
+        array = storage.read_column(file, name, None)
+        if array.dtype.kind not in kinds:
+            raise ValueError(f"'{name}' is of type {array.dtype}")
+        return array
+
+    try:
+        with h5py.File(path, "r") as file:
+            missing = {"observations", "actions", "rewards", "terminals"} - set(file)
+            if missing:
+                raise ValueError(f"has no {', '.join(sorted(missing))}")
+            obs, action, reward = (column(name, "f") for name in ("observations", "actions", "rewards"))
+            terminal = column("terminals", "biu").astype(bool)
+            timeout = column("timeouts", "biu").astype(bool) if "timeouts" in file else np.zeros_like(terminal)
+            next_obs = column("next_observations", "f") if "next_observations" in file else None
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        raise UserError(f"{path}: not a D4RL file that can be read: {error}") from None
+    lengths = {len(array) for array in (obs, action, reward, terminal, timeout)}
+    if len(lengths) != 1 or 0 in lengths or (next_obs is not None and next_obs.shape != obs.shape):
+        raise UserError(f"{path}: its arrays differ in length: {sorted(lengths)}")
+
+    num = len(obs)
+    ends = terminal | timeout
+    if next_obs is not None:
+        ends[:-1] |= (next_obs[:-1] != obs[1:]).any(axis=1)
+    ends[-1] = True
+    pieces = []
+    start = 0
+    for end in np.flatnonzero(ends):
+        for first in range(start, end + 1, max_episode_steps):
+            pieces.append((first, min(first + max_episode_steps, end + 1)))
+        start = end + 1
+    observations, steps, terminals, lengths = [], [], [], []
+    for first, stop in pieces:
+        is_terminal = bool(terminal[stop - 1])
+        inner = stop < num and not ends[stop - 1]  # cut by max_episode_steps: the next row follows on
+        if next_obs is not None:
+            last = next_obs[stop - 1]
+        elif inner:
+            last = obs[stop]
+        elif is_terminal:
+            last = obs[stop - 1]
+        else:
+            stop -= 1
+            last = obs[stop]
+        if stop > first:
+            observations += [obs[first:stop], last[None]]
+            steps.append(np.arange(first, stop))
+            terminals.append(is_terminal)
+            lengths.append(stop - first)
+    if not steps:
+        raise UserError(f"{path}: holds no complete step")
+    kept = np.concatenate(steps)
+    last_steps = np.cumsum(lengths) - 1
+    new_terminal, truncated = np.zeros((2, len(kept)), bool)
+    new_terminal[last_steps] = terminals
+    truncated[last_steps] = ~np.array(terminals)
+    columns = {"observations": np.concatenate(observations), "actions": action[kept], "rewards": reward[kept]}
+    card = {
+        "source": f"d4rl {path.name}",
+        "last_observations": "true" if next_obs is not None else "missing: repeated at terminals, dropped at timeouts",
+        "dropped_steps": num - len(kept),
+    }
+    return _dataset(task, columns, new_terminal, truncated, lengths, np.zeros(len(lengths), np.uint64), card)
+
+
+def _dataset(task, columns, terminal, truncated, lengths, seeds, card) -> Dataset:
+    target = tasks.make(task, "c")
+    expected = (target.observation_size, target.action_size)
+    actions = columns["actions"]
+    got = tuple(array.shape[-1] if array.ndim == 2 else 0 for array in (columns["observations"], actions))
+    if got != expected:
+        raise UserError(f"the data has {got[0]} observations and {got[1]} actions; {target.id} has {expected}")
+    if np.abs(actions).max() > 1 + OVERSHOOT:
+        raise UserError(f"the data has actions up to {np.abs(actions).max():.3g}; {target.id} has them in [-1, 1]")
+    return Dataset(
+        observations=columns["observations"].astype(np.float32),
+        actions=np.clip(actions, -1, 1).astype(np.float32),
+        rewards=columns["rewards"].astype(np.float32),
+        terminal=terminal,
+        truncated=truncated,
+        offsets=np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
+        seeds=seeds,
+        card={"task": target.id, "engine": "unknown"} | card,
+    )

@@ -1,0 +1,142 @@
+"""Episodes: each a function of its seed alone, with its true last observation and the right kind of end."""
+
+import gymnasium
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from conftest import TASKS
+
+import sibench
+from sibench import tasks
+from sibench.data.collect import uniform_act
+from sibench.errors import UserError
+from sibench.evaluate import evaluate
+from sibench.rollout import BLOCKS, keys_of, rollout, seeds
+
+
+def play(name, num, seed_name="test", first=0, **kwargs):
+    task = tasks.make(name, "c")
+    chosen = seeds("select", seed_name, first + num)[first:]
+    return rollout(task, uniform_act(task.action_size), None, chosen, record=True, **kwargs)
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_episodes_are_gymnasiums(name):
+    """The first observation, every next one, every reward and the kind of end are what Gymnasium gives."""
+    task = tasks.make(name, "c")
+    played = play(name, 6)
+    env = gymnasium.make(task.gymnasium_id, **task.gymnasium_options)
+    env.reset(seed=0)
+    for i in range(6):
+        qpos, qvel = task.initial(jax.random.fold_in(keys_of(played.seed)[i], 0))
+        env.reset(seed=0)
+        env.unwrapped.data.qacc_warmstart[:] = 0
+        env.unwrapped.set_state(np.asarray(qpos, np.float64), np.asarray(qvel, np.float64))
+        length = played.length[i]
+        for t in range(length):
+            obs, reward, terminated, truncated, _ = env.step(played.action[i, t])
+            np.testing.assert_array_equal(played.obs[i, t + 1], obs.astype(np.float32))
+            assert abs(played.reward[i, t] - reward) < 1e-4
+            assert (terminated or truncated) == (t + 1 == length)
+        assert terminated == played.terminal[i]
+        assert truncated == (not played.terminal[i])
+
+
+def test_an_episode_does_not_depend_on_its_neighbours():
+    """Among 300 (more than there are lanes, so lanes are refilled) or among 2: the same draws, the same bits."""
+    many, few = play("hopper", 300), play("hopper", 2, first=298)
+    for field in ("seed", "length", "reward_sum", "terminal", "obs", "action", "reward"):
+        np.testing.assert_array_equal(getattr(many, field)[298:], getattr(few, field))
+    assert many.length.min() > 0 and len(np.unique(many.obs[:, 0], axis=0)) == 300
+
+
+def test_falls_are_terminal_and_time_outs_are_not():
+    hopper, cheetah = play("hopper", 8), play("halfcheetah", 4)
+    assert hopper.terminal.all() and (hopper.length < 1000).all()
+    assert not cheetah.terminal.any() and (cheetah.length == 1000).all()
+    for episode in range(8):
+        z, angle = hopper.obs[episode, hopper.length[episode], :2]  # the observation in which it has fallen
+        assert z <= 0.7 or abs(angle) >= 0.2
+        z, angle = hopper.obs[episode, hopper.length[episode] - 1, :2]  # the one before
+        assert z > 0.7 and abs(angle) < 0.2
+
+
+def test_the_last_observation_is_not_that_of_the_next_reset():
+    """Auto-resetting environments lose it; a fallen hopper is nowhere near its upright start."""
+    played = play("hopper", 300)
+    last = played.obs[np.arange(300), played.length]
+    assert (np.abs(last - played.obs[:, 0].mean(0))[:, 0] > 0.05).mean() > 0.5
+
+
+def test_steps_of_one_episode_draw_different_actions():
+    played = play("halfcheetah", 2)
+    assert len(np.unique(played.action.reshape(-1, 6), axis=0)) == 2000
+
+
+def test_seed_blocks_have_nothing_in_common():
+    drawn = np.concatenate(
+        [seeds(block, name, 1000) for block in BLOCKS for name in ("hopper-v1/bc-1", "hopper-v1/bc-10")]
+    )
+    assert len(np.unique(drawn)) == len(drawn)
+    np.testing.assert_array_equal(seeds("eval", "x", 5), seeds("eval", "x", 9)[:5])
+    with pytest.raises(UserError, match="did you mean 'eval'"):
+        seeds("evil", "x", 1)
+
+
+def test_a_nonfinite_action_ends_its_episode_and_is_counted():
+    """Never masked: the return is what had been earned before."""
+
+    def policy(obs):
+        action = np.zeros((len(obs), 6), np.float32)
+        policy.calls += 1
+        if policy.calls == 3:
+            action[1, 2] = np.nan
+            action[3, 0] = np.inf
+        return action
+
+    policy.calls = 0
+    result = evaluate(policy, "halfcheetah", 4, engine="c")
+    assert result.num_nonfinite == 2
+    assert result.lengths.tolist() == [1000, 2, 1000, 2]
+    assert np.isfinite(result.returns).all()
+
+
+def test_evaluate_takes_any_callable():
+    """NumPy, JAX, and what has `detach`, as torch tensors do: the same actions give the same returns."""
+
+    class Tensor:
+        def __init__(self, array):
+            self.array = array
+
+        def detach(self):
+            return self
+
+        def cpu(self):
+            return self
+
+        def __array__(self, dtype=None, copy=None):
+            return np.asarray(self.array, dtype)
+
+    def numpy_policy(obs):
+        return np.tanh(obs[:, :3])
+
+    results = [
+        evaluate(policy, "hopper", 5, engine="c")
+        for policy in (numpy_policy, lambda o: jnp.asarray(numpy_policy(o)), lambda o: Tensor(numpy_policy(o)))
+    ]
+    assert len(results[0].returns) == len(results[0].lengths) == 5
+    for other in results[1:]:
+        np.testing.assert_array_equal(results[0].returns, other.returns)
+    with pytest.raises(UserError, match=r"shape \(5, 2\); hopper needs \(5, 3\)"):
+        evaluate(lambda obs: obs[:, :2], "hopper", 5, engine="c")
+
+
+def test_evaluate_a_saved_policy():
+    policy = sibench.load_policy("hopper", "expert")
+    first, again = (sibench.evaluate(policy, "hopper", 3, engine="c") for _ in range(2))
+    np.testing.assert_array_equal(first.returns, again.returns)
+    other_block = sibench.evaluate(policy, "hopper", 3, block="select", engine="c")
+    assert (other_block.returns != first.returns).any()
+    with pytest.raises(UserError, match="takes 11 observations; halfcheetah has 17"):
+        evaluate(policy, "halfcheetah", 3, engine="c")
