@@ -89,7 +89,7 @@ def train(config: Config, task, folder: Path):
 
     from data_gen import sac
     from sibench import checkpoint, files
-    from sibench.evaluate import policy_act
+    from sibench.evaluation import policy_act
     from sibench.rollout import rollout, seeds
 
     learner = sac.make(config, task)
@@ -143,7 +143,7 @@ def finish(config: Config, task, folder: Path, policy, curve: list) -> None:
 
     from sibench import assets, files, policies, provenance
     from sibench.data.collect import uniform_act
-    from sibench.evaluate import evaluate
+    from sibench.evaluation import evaluate
     from sibench.rollout import rollout, seeds
 
     def summary(returns, lengths) -> dict:

@@ -64,7 +64,7 @@ def main(config: Config) -> None:
     from sibench import assets, checkpoint, policies, provenance, tasks
     from sibench.data import load_privileged, observation_index
     from sibench.errors import unknown
-    from sibench.evaluate import evaluate, policy_act
+    from sibench.evaluation import evaluate, policy_act
     from sibench.rollout import rollout, seeds
 
     task = tasks.make(config.task, config.engine)

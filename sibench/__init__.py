@@ -8,7 +8,7 @@ __version__ = "0.1.0"
 _LAZY = {
     "load": "sibench.data",
     "load_privileged": "sibench.data",
-    "evaluate": "sibench.evaluate",
+    "evaluate": "sibench.evaluation",
     "make": "sibench.tasks",
     "Policy": "sibench.policies",
     "load_policy": "sibench.assets",

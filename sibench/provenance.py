@@ -12,8 +12,9 @@ PACKAGES = ("jax", "jaxlib", "flax", "optax", "brax", "mujoco", "mujoco-mjx", "g
 
 @functools.cache
 def versions() -> dict[str, str]:
-    """Versions of Python and of every package that can move a number."""
-    return {"python": platform.python_version()} | {name: importlib.metadata.version(name) for name in PACKAGES}
+    """Versions of Python and of every package that can move a number, and the kind of machine."""
+    machine = {"python": platform.python_version(), "machine": f"{platform.system()} {platform.machine()}"}
+    return machine | {name: importlib.metadata.version(name) for name in PACKAGES}
 
 
 @functools.cache

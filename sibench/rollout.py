@@ -34,6 +34,7 @@ class Episodes(NamedTuple):
     reward_sum: np.ndarray  # [E] float64
     terminal: np.ndarray  # [E] whether it ended in a terminal state
     nonfinite: np.ndarray  # [E] whether the policy ended it by an action that is not finite
+    initial_state: np.ndarray  # [E, nq + nv] float32, where the simulation began: qpos and qvel
     obs: np.ndarray | None = None  # [E, H + 1, O], the last one of an episode included
     action: np.ndarray | None = None  # [E, H, A]
     reward: np.ndarray | None = None  # [E, H]
@@ -97,6 +98,7 @@ def rollout(
 
     lane_episode = np.arange(num_lanes)
     lanes = reset(keys[lane_episode])
+    episodes.initial_state[lane_episode] = _physics_state(lanes)
     next_episode, done, steps = num_lanes, 0, 0
     while True:
         if on_host:
@@ -117,6 +119,7 @@ def rollout(
             fresh = np.zeros(num_lanes, bool)
             fresh[refill] = True
             lanes = _select(jnp.asarray(fresh), reset(keys[lane_episode]), lanes)
+            episodes.initial_state[lane_episode[refill]] = _physics_state(lanes)[refill]
 
 
 @functools.lru_cache(maxsize=16)
@@ -167,6 +170,11 @@ def _select(condition: jax.Array, new: _Lanes, old: _Lanes) -> _Lanes:
     return jax.tree.map(pick, new, old)
 
 
+def _physics_state(lanes: _Lanes) -> np.ndarray:
+    fields = lanes.state.pipeline_state.fields
+    return np.concatenate([fields["qpos"], fields["qvel"]], axis=1)
+
+
 def _on_host(step, lanes: _Lanes, act: Callable, task: Task) -> tuple[_Lanes, _Step]:
     trace = []
     for _ in range(CHUNK):
@@ -191,6 +199,7 @@ def _allocate(task: Task, seed: np.ndarray, record: bool) -> Episodes:
         reward_sum=np.zeros(num),
         terminal=np.zeros(num, bool),
         nonfinite=np.zeros(num, bool),
+        initial_state=np.zeros((num, task.model.nq + task.model.nv), np.float32),
     )
     if not record:
         return episodes

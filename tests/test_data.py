@@ -184,7 +184,7 @@ def test_verify_passes_what_is_good(root):
         ("rewards", 5, 9.0, "other rewards"),
         ("actions", 3, 0.123, "other"),
         ("observations", 4, 0.5, "other observations"),
-        ("seeds", 0, 12345, "other"),
+        ("initial_states", 0, 0.01, "other"),
     ],
 )
 def test_verify_replays(root, name, row, value, message):

@@ -14,7 +14,7 @@ import pytest
 from conftest import REPO, TASKS
 
 from sibench import assets, tasks
-from sibench.evaluate import policy_act
+from sibench.evaluation import policy_act
 from sibench.physics import difference
 
 STEPS, SEEDS = 1000, 3

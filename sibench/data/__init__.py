@@ -47,6 +47,7 @@ class Dataset(NamedTuple):
     truncated: np.ndarray  # [N] bool
     offsets: np.ndarray  # [E + 1] int64
     seeds: np.ndarray  # [E] uint64; 0 where unknown
+    initial_states: np.ndarray  # [E, nq + nv] float32, qpos and qvel of the simulation; [E, 0] where unknown
     card: dict[str, Any]
 
     num_episodes = Demonstrations.num_episodes
@@ -80,6 +81,7 @@ class Dataset(NamedTuple):
             truncated=self.truncated[:steps],
             offsets=self.offsets[: num + 1],
             seeds=self.seeds[:num],
+            initial_states=self.initial_states[:num],
         )
 
 
@@ -92,7 +94,7 @@ def observation_index(offsets: np.ndarray) -> np.ndarray:
 def concatenate(first: Dataset, second: Dataset, card: dict[str, Any]) -> Dataset:
     columns = {
         name: np.concatenate([getattr(first, name), getattr(second, name)])
-        for name in ("observations", "actions", "rewards", "terminal", "truncated", "seeds")
+        for name in ("observations", "actions", "rewards", "terminal", "truncated", "seeds", "initial_states")
     }
     return Dataset(
         offsets=np.concatenate([first.offsets, first.offsets[-1] + second.offsets[1:]]), card=card, **columns

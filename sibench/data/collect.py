@@ -10,7 +10,7 @@ from sibench import assets, provenance, tasks
 from sibench.data import Dataset, storage
 from sibench.errors import UserError
 from sibench.ids import Id
-from sibench.evaluate import policy_act
+from sibench.evaluation import policy_act
 from sibench.physics import pick_engine
 from sibench.rollout import rollout, seeds
 
@@ -104,6 +104,7 @@ def collect(
         truncated=truncated,
         offsets=offsets,
         seeds=played.seed,
+        initial_states=played.initial_state,
         card=card,
     )
     card |= statistics(dataset, id.task)

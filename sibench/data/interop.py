@@ -30,6 +30,7 @@ def to_minari(dataset: Dataset, minari_id: str) -> None:
             minari.data_collector.EpisodeBuffer(
                 id=episode,
                 seed=int(dataset.seeds[episode]),
+                options={"initial_state": dataset.initial_states[episode]},
                 observations=dataset.observations[steps.start + episode : steps.stop + episode + 1],
                 actions=dataset.actions[steps],
                 rewards=dataset.rewards[steps],
@@ -79,19 +80,11 @@ def from_minari(minari_id: str, task: str) -> Dataset:
     truncated = np.concatenate([e.truncations for e in episodes]).astype(bool) & ~terminal
     truncated[ends] |= ~terminal[ends]  # data may stop in the middle of an episode
     card = {"source": f"minari {minari_id}"} | ({"rounded_to_float32_from": rounded} if rounded else {})
-    return _dataset(
-        task,
-        {name: np.concatenate(arrays) for name, arrays in columns.items()},
-        terminal,
-        truncated,
-        lengths,
-        np.array([0 if e_seed is None else int(e_seed) for e_seed in _minari_seeds(source)], np.uint64),
-        card,
-    )
-
-
-def _minari_seeds(source) -> list[Any]:
-    return [metadata.get("seed") for metadata in source.storage.get_episode_metadata(source.episode_indices)]
+    metadata = list(source.storage.get_episode_metadata(source.episode_indices))
+    seeds = np.array([int(m.get("seed") or 0) for m in metadata], np.uint64)
+    states = [m.get("options", {}).get("initial_state", ()) for m in metadata]
+    arrays = {name: np.concatenate(arrays) for name, arrays in columns.items()}
+    return _dataset(task, arrays, terminal, truncated, lengths, card, seeds, np.array(states, np.float32))
 
 
 def _minari():
@@ -178,10 +171,10 @@ def from_d4rl(path: Path, task: str, max_episode_steps: int = 1000) -> Dataset:
         "last_observations": "true" if next_obs is not None else "missing: repeated at terminals, dropped at timeouts",
         "dropped_steps": num - len(kept),
     }
-    return _dataset(task, columns, new_terminal, truncated, lengths, np.zeros(len(lengths), np.uint64), card)
+    return _dataset(task, columns, new_terminal, truncated, lengths, card)
 
 
-def _dataset(task, columns, terminal, truncated, lengths, seeds, card) -> Dataset:
+def _dataset(task, columns, terminal, truncated, lengths, card, seeds=None, initial_states=None) -> Dataset:
     target = tasks.make(task, "c")
     expected = (target.observation_size, target.action_size)
     actions = columns["actions"]
@@ -197,6 +190,7 @@ def _dataset(task, columns, terminal, truncated, lengths, seeds, card) -> Datase
         terminal=terminal,
         truncated=truncated,
         offsets=np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
-        seeds=seeds,
+        seeds=np.zeros(len(lengths), np.uint64) if seeds is None else seeds,
+        initial_states=np.zeros((len(lengths), 0), np.float32) if initial_states is None else initial_states,
         card={"task": target.id, "engine": "unknown"} | card,
     )

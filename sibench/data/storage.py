@@ -25,6 +25,7 @@ COLUMNS = {
     "truncated": np.uint8,
     "offsets": np.int64,
     "seeds": np.uint64,
+    "initial_states": np.float32,
 }
 MAX_BYTES = 16 << 30
 DATA, CARD, MANIFEST = "data.hdf5", "card.json", "MANIFEST.json"
@@ -70,7 +71,8 @@ def write(id: Id, dataset: Dataset) -> Path:
             for name, dtype in COLUMNS.items():
                 array = np.ascontiguousarray(getattr(dataset, name), dtype)
                 rows = max(1, min(len(array), (1 << 20) // max(1, array[:1].nbytes)))
-                file.create_dataset(name, data=array, chunks=(rows, *array.shape[1:]), fletcher32=True)
+                layout = {"chunks": (rows, *array.shape[1:]), "fletcher32": True} if array.size else {}
+                file.create_dataset(name, data=array, **layout)
         card = dataset.card | {"content_sha256": content_sha256(dataset)}
         files.write_atomic(temporary / CARD, files.to_json(card))
         manifest = {name: files.sha256(temporary / name) for name in (DATA, CARD)}
@@ -157,12 +159,14 @@ def inconsistency(columns: dict[str, np.ndarray]) -> str | None:
         return "offsets must start at 0 and grow by at least one step an episode"
     num_steps, num_episodes = int(offsets[-1]), len(offsets) - 1
     rows = dict.fromkeys(("actions", "rewards", "terminal", "truncated"), num_steps)
-    rows |= {"observations": num_steps + num_episodes, "seeds": num_episodes}
+    rows |= {"observations": num_steps + num_episodes, "seeds": num_episodes, "initial_states": num_episodes}
     for name, expected in rows.items():
         column = columns[name]
-        if len(column) != expected or column.ndim != (2 if name in ("observations", "actions") else 1):
+        if len(column) != expected or column.ndim != (
+            2 if name in ("observations", "actions", "initial_states") else 1
+        ):
             return f"{name} has shape {column.shape}, expected {expected} rows"
-    for name in ("observations", "actions", "rewards"):
+    for name in ("observations", "actions", "rewards", "initial_states"):
         if not np.isfinite(columns[name]).all():
             return f"{name} holds a value that is not finite, first at row {_first(~np.isfinite(columns[name]))}"
     if (np.abs(columns["actions"]) > 1).any():
