@@ -6,6 +6,7 @@ python -m data_gen.collect --task hopper --dataset bc-10
 from dataclasses import dataclass
 
 from sibench import cli
+from sibench.errors import UserError
 from sibench.ids import EPISODES, Id, parse_id, sources
 
 
@@ -21,6 +22,10 @@ class Config:
     """Episodes in each; another number than 1000 makes a smaller dataset with its own id."""
     engine: str = "auto"
     """Physics engine: c, mjx, or auto (mjx on a GPU, c on a CPU)."""
+
+    def __post_init__(self):
+        if self.episodes < 1:
+            raise UserError(f"episodes={self.episodes}; at least 1 is needed")
 
 
 def main(config: Config) -> None:

@@ -12,13 +12,8 @@ from sibench.errors import UserError
 
 def run(main: Callable[[Any], Any], config_type: Any, prog: str) -> None:
     """Parse a config, run `main` on it, and turn a user's mistake into one line and exit code 2."""
-    config = tyro.cli(config_type, prog=prog)
-    exit_on_mistake(main, config)
-
-
-def exit_on_mistake(main: Callable[..., Any], *args: Any) -> None:
     try:
-        main(*args)
+        main(tyro.cli(config_type, prog=prog))
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)

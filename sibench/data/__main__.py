@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-import tyro
 from tyro.conf import Positional, subcommand
 
 from sibench import cli
@@ -170,4 +169,4 @@ def store(text: str, read) -> None:
 
 
 if __name__ == "__main__":
-    cli.exit_on_mistake(main, tyro.cli(Command, prog="python -m sibench.data"))
+    cli.run(main, Command, "python -m sibench.data")

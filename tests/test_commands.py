@@ -1,0 +1,64 @@
+"""The command lines: quick to answer, and exact about mistakes."""
+
+import subprocess
+import sys
+
+import pytest
+from conftest import REPO, command
+
+PROGRAMS = ["data_gen.experts", "data_gen.ladder", "data_gen.collect", "sibench.data"]
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_help_imports_nothing_slow(program):
+    """Which is what keeps it under half a second."""
+    code = (
+        "import runpy, sys\n"
+        f"sys.argv = ['{program}', '--help']\n"
+        "try:\n"
+        f"    runpy.run_module('{program}', run_name='__main__', alter_sys=True)\n"
+        "except SystemExit as end:\n"
+        "    assert end.code == 0\n"
+        "slow = {'jax', 'mujoco', 'brax', 'h5py', 'matplotlib'} & set(sys.modules)\n"
+        "assert not slow, slow\n"
+    )
+    result = subprocess.run([sys.executable, "-c", code], cwd=REPO, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    assert "usage:" in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (("data_gen.collect", "--task", "hoper"), "unknown task 'hoper'; did you mean 'hopper'?"),
+        (("data_gen.collect", "--task", "hopper", "--dataset", "bc-7"), "did you mean 'bc-5'?"),
+        (("data_gen.collect", "--task", "hopper", "--dataset", "random", "--engine", "jx"), "did you mean 'mjx'?"),
+        (("data_gen.collect", "--task", "hopper", "--dataset", "random", "--episodes", "0"), "at least 1 is needed"),
+        (("data_gen.collect", "--tsk", "hopper"), "--task"),
+        (("sibench.data", "show", "hopper/bc-10"), "make it: python -m data_gen.collect --task hopper --dataset bc-10"),
+        (("sibench.data", "verify", "hopper/random"), "make it: python -m data_gen.collect"),
+        (("sibench.data", "verfy"), "verify"),
+        (("sibench.data", "import-d4rl", "/no/such/file", "hopper/mine"), "/no/such/file"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
+)
+def test_mistakes_end_with_2_and_one_message(args, message, data_root):
+    result = command(*args)
+    assert result.returncode == 2
+    assert message in result.stderr + result.stdout
+    assert "Traceback" not in result.stderr + result.stdout
+    assert not data_root.exists() or not list(data_root.glob("[!.]*"))
+
+
+def test_collect_show_list_verify(data_root):
+    made = command("data_gen.collect", "--task", "hopper", "--dataset", "mix-500", "--episodes", "4", "--engine", "c")
+    assert made.returncode == 0, made.stderr
+    assert (
+        "there already"
+        in command("data_gen.collect", "--task", "hopper", "--dataset", "mix-500", "--episodes", "4").stdout
+    )
+    listed = command("sibench.data", "list").stdout
+    assert "hopper/expert-n4-v1" in listed and "hopper/random-n4-v1" in listed
+    assert '"num_episodes": 4' in command("sibench.data", "show", "hopper/mix-500-n4").stdout
+    verified = command("sibench.data", "verify")
+    assert verified.returncode == 0 and verified.stdout.count("good") == 2

@@ -1,0 +1,149 @@
+"""Policies: what their networks compute, and that a stored one is read exactly or not at all."""
+
+import json
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import safetensors.numpy
+from conftest import TASKS
+
+from sibench import assets, files, policies
+from sibench.errors import UserError
+from sibench.policies import BinsPolicy, Categorical, GaussianPolicy, Policy, TanhGaussian
+
+
+def make(network, obs_dim=11):
+    return Policy(network, network.init(jax.random.key(0), jnp.zeros((1, obs_dim))), obs_dim)
+
+
+def test_multi_scale_by_hand():
+    encoded = policies.multi_scale(jnp.array([[0.5, -40.0]]), (0.25, 4.0))
+    np.testing.assert_allclose(encoded, np.tanh([[0.125, -10.0, 2.0, -160.0]]), rtol=1e-6)
+
+
+def test_categorical_by_hand():
+    """Three bins at -1, 0, 1."""
+    distribution = Categorical(jnp.log(jnp.array([[[0.2, 0.5, 0.3], [0.1, 0.1, 0.8]]])))
+    np.testing.assert_allclose(distribution.log_prob(jnp.array([[0.1, -1.0]])), [np.log(0.5 * 0.1)], rtol=1e-6)
+    np.testing.assert_allclose(distribution.log_prob(jnp.array([[-0.6, 0.6]])), [np.log(0.2 * 0.8)], rtol=1e-6)
+    np.testing.assert_allclose(distribution.mode(), [[0.0, 1.0]])
+    drawn = jax.vmap(distribution.sample)(jax.random.split(jax.random.key(0), 20_000))[:, 0]
+    shares = [(drawn[:, 0] == value).mean() for value in (-1, 0, 1)]
+    np.testing.assert_allclose(shares, [0.2, 0.5, 0.3], atol=0.015)
+
+
+def test_bins_are_a_distribution_over_the_action_range():
+    distribution = BinsPolicy(3).apply(make(BinsPolicy(3)).params, jax.random.normal(jax.random.key(1), (4, 11)))
+    chex.assert_shape(distribution.logits, (4, 3, 101))
+    centres = jnp.linspace(-1, 1, 101)
+    grid = jnp.broadcast_to(centres[:, None, None], (101, 4, 3))
+    for i in range(3):
+        alone = jnp.broadcast_to(distribution.logits[:, i : i + 1], (101, 4, 1, 101))
+        np.testing.assert_allclose(jnp.exp(Categorical(alone).log_prob(grid[..., i : i + 1])).sum(0), 1.0, rtol=1e-5)
+    action = distribution.sample(jax.random.key(0))
+    np.testing.assert_allclose(jnp.round((action + 1) * 50) / 50 - 1, action, atol=1e-6)
+
+
+def test_the_basis_spans_the_kernel():
+    """25 coefficients lose nothing of what 101 logits smoothed by the same kernel can say."""
+    bins = np.linspace(-1, 1, 101)
+    full = np.exp(-((bins[:, None] - bins) ** 2) / (2 * 0.1**2))
+    singular = np.linalg.svd(full, compute_uv=False)
+    assert (singular > 1e-3 * singular[0]).sum() <= 25
+    basis = np.asarray(policies.gaussian_kernel(101, 25, 0.1), np.float64)
+    smooth = full @ np.random.default_rng(0).normal(size=(101, 50))
+    fitted = basis.T @ np.linalg.lstsq(basis.T, smooth, rcond=1e-6)[0]
+    assert np.abs(fitted - smooth).max() < 1e-2 * np.abs(smooth).max()
+
+
+def test_tanh_gaussian_by_hand():
+    distribution = TanhGaussian(jnp.array([0.5]), jnp.array([0.1]))
+    np.testing.assert_allclose(distribution.mode(), np.tanh([0.5]), rtol=1e-6)
+    drawn = jax.vmap(distribution.sample)(jax.random.split(jax.random.key(0), 5000))
+    assert np.arctanh(drawn).mean() == pytest.approx(0.5, abs=0.01)
+    assert np.arctanh(drawn).std() == pytest.approx(0.1, abs=0.01)
+
+
+@pytest.mark.parametrize("network", [BinsPolicy(3, (16, 16)), GaussianPolicy(3, (16, 16))], ids=["bins", "gaussian"])
+def test_round_trip(tmp_path, network):
+    policy = make(network)
+    policies.save(tmp_path / "policy", policy, {"note": "x"})
+    back = policies.load(tmp_path / "policy")
+    assert back.network == policy.network and back.obs_dim == 11
+    chex.assert_trees_all_equal(back.params, policy.params)
+    obs = jax.random.normal(jax.random.key(1), (5, 11))
+    for mode in ("sample", "mode"):
+        np.testing.assert_array_equal(back.act(obs, jax.random.key(2), mode), policy.act(obs, jax.random.key(2), mode))
+
+
+@pytest.fixture
+def stored(tmp_path):
+    policies.save(tmp_path / "policy", make(GaussianPolicy(3, (8, 8))), {})
+    return tmp_path / "policy"
+
+
+def tamper(path, weights=None, **architecture):
+    """Change a stored policy and mend its hash, as somebody who ships a bad one would."""
+    if weights is not None:
+        path.with_suffix(".safetensors").write_bytes(safetensors.numpy.save(weights))
+    description = json.loads(path.with_suffix(".json").read_text())
+    description["architecture"] |= architecture
+    description["weights_sha256"] = files.sha256(path.with_suffix(".safetensors"))
+    path.with_suffix(".json").write_text(json.dumps(description))
+
+
+def test_a_flipped_bit_is_refused(stored):
+    content = bytearray(stored.with_suffix(".safetensors").read_bytes())
+    content[-3] ^= 1
+    stored.with_suffix(".safetensors").write_bytes(content)
+    with pytest.raises(UserError, match="differs from its sha256"):
+        policies.load(stored)
+
+
+@pytest.mark.parametrize(
+    "architecture",
+    [
+        {"kind": "pickle"},
+        {"hidden": "os.system"},
+        {"hidden": [8, -1]},
+        {"hidden": [8, 8, 8]},
+        {"action_dim": 10**12},
+        {"surprise": 1},
+        {"obs_dim": "x"},
+    ],
+    ids=str,
+)
+def test_odd_architectures_are_refused(stored, architecture):
+    tamper(stored, **architecture)
+    with pytest.raises(UserError, match="policy"):
+        policies.load(stored)
+
+
+def test_odd_weights_are_refused(stored):
+    weights = safetensors.numpy.load_file(stored.with_suffix(".safetensors"))
+    name = sorted(weights)[0]
+    for change in ({name: weights[name] * np.nan}, {name: weights[name][..., :-1]}, {"more": weights[name]}):
+        tamper(stored, weights | change)
+        with pytest.raises(UserError):
+            policies.load(stored)
+    stored.with_suffix(".safetensors").write_bytes(b"\xff" * 1000)
+    tamper(stored)
+    with pytest.raises(UserError, match="not a safetensors file"):
+        policies.load(stored)
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_shipped_experts_load(name):
+    policy = assets.load_policy(name, "expert")
+    card = policies.read_description(assets.path(name, "expert"))["card"]
+    assert card["stochastic"]["n"] == 1000 and card["command"].startswith("python -m data_gen.experts")
+    assert card["curve"][-1]["updates"] == card["num_updates"]
+    assert policy.act(jnp.zeros((2, policy.obs_dim)), jax.random.key(0)).shape == (2, policy.network.action_dim)
+
+
+def test_unshipped_policies_say_how_to_train_them():
+    with pytest.raises(UserError, match="python -m data_gen.ladder --task hopper --ship"):
+        assets.load_policy("hopper", "bc-3")
