@@ -61,9 +61,8 @@ def main(config: Config) -> None:
         for part in parts(id):
             card = storage.read_card(part)
             quality = "" if card["quality"] is None else f"  quality {card['quality']:.2f}"
-            print(
-                f"  {part}: return {card['return_mean']:.0f} +- {card['return_std']:.0f}{quality}  {storage.folder(part)}"
-            )
+            print(f"  {part}: return {card['return_mean']:.0f} +- {card['return_std']:.0f}{quality}")
+            print(f"  {storage.folder(part)}")
 
 
 if __name__ == "__main__":

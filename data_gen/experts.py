@@ -70,12 +70,13 @@ class Config:
 
 
 def main(config: Config) -> None:
-    from sibench import tasks
+    from sibench import files, tasks
 
     task = tasks.make(config.task, config.engine)
     folder = config.out / task.name
-    policy, curve = train(config, task, folder)
-    finish(config, task, folder, policy, curve)
+    with files.sole_user(folder):
+        policy, curve = train(config, task, folder)
+        finish(config, task, folder, policy, curve)
 
 
 def train(config: Config, task, folder: Path):
@@ -128,10 +129,11 @@ def train(config: Config, task, folder: Path):
         if done % config.checkpoint_every == 0 or done >= config.num_updates:
             checkpoint.save(folder / "checkpoints", done, state)
         rate = (done - first) / (time.monotonic() - start)
+        minutes = (config.num_updates - done) / rate / 60
         print(
             f"{task.name} {done:>8} updates  return {mean:6.0f} +- {returns['sample'].std():4.0f} sampled, "
             f"{returns['mode'].mean():6.0f} +- {returns['mode'].std():4.0f} mode  best {state.best[0]:6.0f}  "
-            f"alpha {jnp.exp(state.log_alpha):.3f}  {rate:.0f}/s  {(config.num_updates - done) / rate / 60:.0f} min left",
+            f"alpha {jnp.exp(state.log_alpha):.3f}  {rate:.0f}/s  {minutes:.0f} min left",
             flush=True,
         )
     return learner.policy(*state.best[1:]), curve

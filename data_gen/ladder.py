@@ -46,139 +46,99 @@ class Config:
     """Replace the policies that ship with the package."""
 
 
-HELD_OUT = 50
-"""Expert episodes that no policy is trained on, to measure likelihood."""
-
-
 def main(config: Config) -> None:
-    import functools
-    import shutil
-    import time
-    from typing import NamedTuple
-
     import jax
-    import jax.numpy as jnp
-    import numpy as np
-    import optax
 
-    from sibench import assets, checkpoint, policies, provenance, tasks
-    from sibench.data import load_privileged, observation_index
+    from sibench import files, policies, tasks
     from sibench.errors import unknown
-    from sibench.evaluation import evaluate, policy_act
-    from sibench.rollout import rollout, seeds
 
     task = tasks.make(config.task, config.engine)
     for level in config.levels:
         if level not in LADDER:
             raise unknown("level", str(level), map(str, LADDER))
     folder = config.out / task.name
-    network = policies.BinsPolicy(
-        task.action_size, (config.width, config.width), config.gains, kernel_width=config.kernel_width
-    )
+    hidden = (config.width, config.width)
+    network = policies.BinsPolicy(task.action_size, hidden, config.gains, kernel_width=config.kernel_width)
+    with files.sole_user(folder):
+        # on a CPU lanes cost what they cost one after the other, and one at a time there is something to show sooner
+        for levels in [config.levels] if jax.default_backend() == "gpu" else [(level,) for level in config.levels]:
+            if not all((folder / f"bc-{level}.json").exists() for level in levels):
+                train(config, task, network, levels, folder)
+        judge(config, task, folder)
 
-    demos = load_privileged(f"{task.name}/expert-v1", build=True)
-    obs = jnp.asarray(demos.observations[observation_index(demos.offsets)])
-    action = jnp.asarray(demos.actions)
-    steps_of = {level: int(demos.offsets[level]) for level in config.levels}
 
-    expert = assets.load_policy(task.name, "expert")
-    held_out = rollout(
-        task,
-        policy_act(expert.network, "sample"),
-        expert.params,
-        seeds("select", f"{task.id}/expert", HELD_OUT),
-        record=True,
-    )
-    in_step = np.arange(task.horizon) < held_out.length[:, None]
-    test_obs, test_action = jnp.asarray(held_out.obs[:, :-1][in_step]), jnp.asarray(held_out.action[in_step])
+def train(config: Config, task, network, levels: tuple[int, ...], folder: Path) -> None:
+    """Train the policies of these levels as lanes of one program. A lane's draws do not depend on the others."""
+    import time
 
-    adam = optax.adam(optax.cosine_decay_schedule(config.learning_rate, config.num_updates))
+    import jax
+    import jax.numpy as jnp
+    import numpy as np
 
-    class State(NamedTuple):
-        params: dict
-        opt_state: optax.OptState
-        num_updates: jax.Array
-        key: jax.Array
+    from data_gen import cloning
+    from sibench import checkpoint, policies, provenance
 
-    def init(key: jax.Array) -> State:
-        params_key, key = jax.random.split(key)
-        params = network.init(params_key, obs[:1])
-        return State(params, adam.init(params), jnp.zeros((), jnp.int32), key)
-
-    def loss(params: dict, obs: jax.Array, action: jax.Array) -> jax.Array:
-        """BC: the mean negative log-likelihood of the action's bins."""
-        return -network.apply(params, obs).log_prob(action).mean()
-
-    def update(state: State, num_steps: jax.Array, obs: jax.Array, action: jax.Array) -> tuple[State, jax.Array]:
-        batch_key, key = jax.random.split(state.key)
-        index = jax.random.randint(batch_key, (config.batch_size,), 0, num_steps)
-        value, grads = jax.value_and_grad(loss)(state.params, obs[index], action[index])
-        updates, opt_state = adam.update(grads, state.opt_state)
-        return State(optax.apply_updates(state.params, updates), opt_state, state.num_updates + 1, key), value
-
-    @functools.partial(jax.jit, donate_argnums=0)
-    def chunk(states: State, num_steps: jax.Array, obs: jax.Array, action: jax.Array) -> tuple[State, jax.Array]:
-        lanes = jax.vmap(update, in_axes=(0, 0, None, None))
-        states, losses = jax.lax.scan(
-            lambda s, _: lanes(s, num_steps, obs, action), states, length=config.checkpoint_every
+    demos = cloning.demonstrations(task)
+    learner = cloning.make(network, task.observation_size, config.batch_size, config.learning_rate, config.num_updates)
+    num_steps = jnp.array([demos.offsets[level] for level in levels])
+    key = jax.random.key(config.seed)
+    states = learner.init(jnp.stack([jax.random.fold_in(key, level) for level in levels]))
+    checkpoints = folder / "checkpoints" / "-".join(map(str, levels))
+    if found := checkpoint.restore(checkpoints, states):
+        states = found[1]
+        print(f"{task.name} bc {levels}: resumed at update {found[0]}", flush=True)
+    start, first = time.monotonic(), int(states.num_updates[0])
+    while (done := int(states.num_updates[0])) < config.num_updates:
+        num = min(config.checkpoint_every, config.num_updates - done)
+        states, train_loss = learner.chunk(states, num_steps, demos.obs, demos.action, num)
+        done += num
+        checkpoint.save(checkpoints, done, states)
+        held_out = learner.loss(states, demos.held_out_obs, demos.held_out_action)
+        rate = (done - first) / (time.monotonic() - start)
+        shown = "  ".join(f"bc-{d} {a:.2f}, {b:.2f}" for d, a, b in zip(levels, train_loss, held_out, strict=True))
+        left = (config.num_updates - done) / rate / 60
+        print(
+            f"{task.name} {done:>7} updates  nll (train, held out) {shown}  {rate:.0f}/s  {left:.0f} min left",
+            flush=True,
         )
-        return states, losses[-1000:].mean(0)
 
-    @jax.jit
-    def held_out_loss(states: State) -> jax.Array:
-        return jax.vmap(loss, in_axes=(0, None, None))(states.params, test_obs, test_action)
+    held_out = learner.loss(states, demos.held_out_obs, demos.held_out_action)
+    for lane, level in enumerate(levels):
+        steps = slice(0, min(int(num_steps[lane]), len(demos.held_out_obs)))
+        lane_state = jax.tree.map(lambda leaf, lane=lane: leaf[lane : lane + 1], states)
+        card = {
+            "task": task.id,
+            "demonstrations": level,
+            "demonstrations_from": demos.content_sha256,
+            "num_updates": config.num_updates,
+            "seed": config.seed,
+            "nll_train": float(learner.loss(lane_state, demos.obs[steps], demos.action[steps])[0]),
+            "nll_held_out": float(held_out[lane]),
+            "command": provenance.command(),
+            "code": provenance.code_version(),
+            "versions": provenance.versions(),
+        }
+        params = jax.tree.map(lambda leaf, lane=lane: leaf[lane], states.params)
+        policies.save(folder / f"bc-{level}", policies.Policy(network, params, task.observation_size), card, np.float16)
 
-    def train(levels: tuple[int, ...]) -> None:
-        """Train the policies of these levels as lanes of one program. A lane's draws do not depend on the others."""
-        name = "-".join(map(str, levels))
-        key = jax.random.key(config.seed)
-        states = jax.vmap(init)(jnp.stack([jax.random.fold_in(key, level) for level in levels]))
-        num_steps = jnp.array([steps_of[level] for level in levels])
-        found = checkpoint.restore(folder / "checkpoints" / name, states)
-        if found:
-            states = found[1]
-            print(f"{task.name} bc-{name}: resumed at update {found[0]}", flush=True)
-        start, first = time.monotonic(), int(states.num_updates[0])
-        train_loss = jnp.full(len(levels), jnp.nan)
-        while (done := int(states.num_updates[0])) < config.num_updates:
-            states, train_loss = chunk(states, num_steps, obs, action)
-            done = int(states.num_updates[0])
-            checkpoint.save(folder / "checkpoints" / name, done, states)
-            rate = (done - first) / (time.monotonic() - start)
-            shown = "  ".join(
-                f"bc-{d}: {a:.2f} / {b:.2f}" for d, a, b in zip(levels, train_loss, held_out_loss(states), strict=True)
-            )
-            left = (config.num_updates - done) / rate / 60
-            print(f"{task.name} {done:>7} updates  nll {shown}  {rate:.0f}/s  {left:.0f} min left", flush=True)
-        test_loss = held_out_loss(states)
-        for lane, level in enumerate(levels):
-            params = jax.tree.map(lambda leaf, lane=lane: np.asarray(leaf[lane], np.float16), states.params)
-            policy = policies.Policy(network, params, task.observation_size)
-            card = {
-                "task": task.id,
-                "demonstrations": level,
-                "demonstrations_from": demos.card["content_sha256"],
-                "num_updates": config.num_updates,
-                "seed": config.seed,
-                "nll_train": float(train_loss[lane]),
-                "nll_held_out": float(test_loss[lane]),
-                "command": provenance.command(),
-                "code": provenance.code_version(),
-                "versions": provenance.versions(),
-            }
-            policies.save(folder / f"bc-{level}", policy, card, np.float16)
 
-    for levels in [config.levels] if jax.default_backend() == "gpu" else [(level,) for level in config.levels]:
-        if not all((folder / f"bc-{level}.json").exists() for level in levels):
-            train(levels)
+def judge(config: Config, task, folder: Path) -> None:
+    """Say how good each policy is, as stored, and ship it if asked to."""
+    import shutil
 
-    print(f"{'policy':<10}{'return':>8}{'std':>8}{'quality':>9}{'nll held out':>14}")
+    from sibench import assets, policies, tasks
+    from sibench.evaluation import evaluate
+
+    print(f"{'policy':<10}{'return':>8}{'std':>8}{'quality':>9}{'nll train':>11}{'held out':>10}")
     for level in config.levels:
         policy = policies.load(folder / f"bc-{level}")
         returns = evaluate(policy, task.name, config.eval_episodes, block="select", engine=task.backend).returns
-        quality = tasks.quality(task.name, returns.mean())
-        nll = policies.read_description(folder / f"bc-{level}")["card"]["nll_held_out"]
-        print(f"bc-{level:<7}{returns.mean():>8.0f}{returns.std():>8.0f}{quality:>9.2f}{nll:>14.2f}", flush=True)
+        card = policies.read_description(folder / f"bc-{level}")["card"]
+        print(
+            f"bc-{level:<7}{returns.mean():>8.0f}{returns.std():>8.0f}{tasks.quality(task.name, returns.mean()):>9.2f}"
+            f"{card['nll_train']:>11.2f}{card['nll_held_out']:>10.2f}",
+            flush=True,
+        )
         if config.ship:
             for suffix in (".safetensors", ".json"):  # the JSON last: it vouches for the weights
                 shutil.copy(folder / f"bc-{level}{suffix}", assets.ASSETS / task.name)

@@ -1,6 +1,7 @@
 """Writing files so that nobody ever reads half of one, and hashing them."""
 
 import contextlib
+import ctypes
 import hashlib
 import json
 import os
@@ -9,6 +10,10 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+from filelock import FileLock, Timeout
+
+from sibench.errors import UserError
 
 
 def sha256(path: Path) -> str:
@@ -20,7 +25,7 @@ def to_json(value: Any) -> bytes:
     return (json.dumps(value, indent=1, allow_nan=False) + "\n").encode()
 
 
-def write_atomic(path: Path, content: bytes) -> None:
+def write_atomic(path: Path, content: bytes | memoryview) -> None:
     """Write a file so that, whatever happens, `path` holds either its old bytes or all the new ones."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
@@ -45,21 +50,51 @@ def atomic_folder(path: Path) -> Iterator[Path]:
     temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp"))
     try:
         yield temporary
-        for file in [p for p in temporary.rglob("*")]:
+        for file in temporary.rglob("*"):
             _sync(file)
         _sync(temporary)
         os.chmod(temporary, 0o755)
         if path.exists():
-            old = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp"))
-            os.replace(path, old / "old")
-            os.replace(temporary, path)
-            shutil.rmtree(old)
+            _exchange(temporary, path)
+            shutil.rmtree(temporary)
         else:
             os.replace(temporary, path)
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
     _sync(path.parent)
+
+
+@contextlib.contextmanager
+def sole_user(folder: Path, wait: bool = False) -> Iterator[None]:
+    """Hold a folder that need not exist yet: wait for another process to be done with it, or say that there is one."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder.parent / f".{folder.name}.lock")
+    try:
+        lock.acquire(timeout=-1 if wait else 0)
+    except Timeout:
+        raise UserError(f"another process is at work in {folder}; wait for it or choose another folder") from None
+    try:
+        for left_by_the_dead in [*folder.parent.glob(f".{folder.name}.*.tmp"), *folder.rglob(".*.tmp")]:
+            if left_by_the_dead.is_dir():
+                shutil.rmtree(left_by_the_dead, ignore_errors=True)
+            else:
+                left_by_the_dead.unlink(missing_ok=True)
+        yield
+    finally:
+        lock.release()
+
+
+def _exchange(new: Path, old: Path) -> None:
+    """Let two folders swap names, at one stroke where the system can (Linux's renameat2)."""
+    renameat2 = getattr(ctypes.CDLL(None), "renameat2", None)
+    here, exchange = -100, 2  # AT_FDCWD, RENAME_EXCHANGE
+    if renameat2 and renameat2(here, os.fsencode(new), here, os.fsencode(old), exchange) == 0:
+        return
+    aside = new.with_name(f"{new.name}.old")
+    os.replace(old, aside)
+    os.replace(new, old)
+    os.replace(aside, new)
 
 
 def _sync(path: Path) -> None:

@@ -47,7 +47,10 @@ class Categorical(NamedTuple):
     logits: jax.Array  # [..., A, bins]
 
     def sample(self, key: jax.Array) -> jax.Array:
-        return self._centre(jax.random.categorical(key, self.logits))
+        """By the inverse of the cumulative distribution: one random number per dimension, not one per bin."""
+        cumulative = jnp.cumsum(jax.nn.softmax(self.logits), axis=-1)
+        threshold = jax.random.uniform(key, (*self.logits.shape[:-1], 1)) * cumulative[..., -1:]
+        return self._centre((cumulative <= threshold).sum(-1))
 
     def mode(self) -> jax.Array:
         return self._centre(self.logits.argmax(-1))

@@ -99,7 +99,7 @@ def test_content_hash_does_not_depend_on_chunks(root):
 
 
 def test_absent_datasets_say_how_to_make_them(data_root):
-    with pytest.raises(UserError, match="python -m data_gen.collect --task hopper --dataset random --episodes 20"):
+    with pytest.raises(UserError, match=r"python -m data_gen\.collect --task hopper --dataset random --episodes 20"):
         sibench.load("hopper/random-n20-v1")
     assert not data_root.exists() or not any(data_root.iterdir())
     assert sibench.load("hopper/random-n3", build=True).num_episodes == 3

@@ -162,7 +162,8 @@ def run_scans(num_scans: int, steps: int, sizes: tuple[int, ...], cpus: str) -> 
         task = tasks.make("hopper", "c")
         total = 0.0
         for size in {sizes}:
-            step = jax.jit(lambda s: jax.lax.scan(lambda s, _: (jax.vmap(task.step)(s, s.obs[:, :3]), None), s, length={steps})[0])
+            one = lambda s, _: (jax.vmap(task.step)(s, s.obs[:, :3]), None)
+            step = jax.jit(lambda s: jax.lax.scan(one, s, length={steps})[0])
             state = jax.jit(jax.vmap(task.reset))(jax.random.split(jax.random.key(0), size))
             for _ in range({num_scans}):
                 state = step(state)

@@ -145,5 +145,5 @@ def test_shipped_experts_load(name):
 
 
 def test_unshipped_policies_say_how_to_train_them():
-    with pytest.raises(UserError, match="python -m data_gen.ladder --task hopper --ship"):
+    with pytest.raises(UserError, match=r"python -m data_gen\.ladder --task hopper --ship"):
         assets.load_policy("hopper", "bc-3")

@@ -14,8 +14,8 @@ from sibench.errors import UserError
 
 
 def config(**changes):
-    small = dict(num_updates=16, eval_every=8, checkpoint_every=8, num_envs=8, warmup_steps=640, replay_size=2048)
-    return experts.Config(task="hopper", **small | {"width": 16, "batch_size": 8} | changes)
+    small = {"num_updates": 16, "eval_every": 8, "checkpoint_every": 8, "num_envs": 8, "warmup_steps": 640}
+    return experts.Config(task="hopper", **small | {"replay_size": 2048, "width": 16, "batch_size": 8} | changes)
 
 
 @pytest.fixture(scope="module")

@@ -6,11 +6,11 @@ from typing import Any
 import jax
 import numpy as np
 
-from sibench import assets, provenance, tasks
+from sibench import assets, files, provenance, tasks
 from sibench.data import Dataset, storage
 from sibench.errors import UserError
-from sibench.ids import Id
 from sibench.evaluation import policy_act
+from sibench.ids import Id
 from sibench.physics import pick_engine
 from sibench.rollout import rollout, seeds
 
@@ -66,7 +66,7 @@ def build(id: Id, engine: str = "auto", progress: Callable[[int, int], None] = l
         return
     if id.kind == "other":
         raise UserError(f"dataset {id} is not one of the benchmark's: it cannot be collected, only imported")
-    with storage.lock(id):
+    with files.sole_user(storage.folder(id), wait=True):
         if not is_built(id):
             storage.write(id, collect(id, engine, progress))
 

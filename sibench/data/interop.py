@@ -4,7 +4,6 @@ Ours are float32. Minari data that is float64 is rounded on import, which the ca
 """
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 

@@ -5,12 +5,12 @@ terabytes in a kilobyte, so nothing is followed and every shape is checked befor
 """
 
 import hashlib
+import io
 import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from filelock import FileLock
 
 from sibench import files
 from sibench.data import Dataset, root
@@ -33,13 +33,6 @@ DATA, CARD, MANIFEST = "data.hdf5", "card.json", "MANIFEST.json"
 
 def folder(id: Id) -> Path:
     return root() / str(id)
-
-
-def lock(id: Id) -> FileLock:
-    """Held while a dataset is made, so that two processes do not make it twice."""
-    path = root() / ".locks" / f"{str(id).replace('/', '-')}.lock"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    return FileLock(path)
 
 
 def command(id: Id) -> str:
@@ -66,13 +59,15 @@ def write(id: Id, dataset: Dataset) -> Path:
     if problem:
         raise UserError(f"dataset {id} cannot be stored: {problem}")
     path = folder(id)
+    image = io.BytesIO()  # HDF5 itself crashes when the disk is full
     with files.atomic_folder(path) as temporary:
-        with h5py.File(temporary / DATA, "w") as file:
+        with h5py.File(image, "w") as file:
             for name, dtype in COLUMNS.items():
                 array = np.ascontiguousarray(getattr(dataset, name), dtype)
                 rows = max(1, min(len(array), (1 << 20) // max(1, array[:1].nbytes)))
                 layout = {"chunks": (rows, *array.shape[1:]), "fletcher32": True} if array.size else {}
                 file.create_dataset(name, data=array, **layout)
+        files.write_atomic(temporary / DATA, image.getbuffer())
         card = dataset.card | {"content_sha256": content_sha256(dataset)}
         files.write_atomic(temporary / CARD, files.to_json(card))
         manifest = {name: files.sha256(temporary / name) for name in (DATA, CARD)}

@@ -1,6 +1,7 @@
 """What a task is: an MDP as a `brax.envs.Env`, so brax's trainers, wrappers and everybody's code run it unchanged."""
 
 import functools
+from typing import ClassVar
 
 import gymnasium
 import jax
@@ -22,7 +23,7 @@ class Task(Env):
     name: str
     version: int
     gymnasium_id: str
-    gymnasium_options: dict = {}
+    gymnasium_options: ClassVar[dict] = {}
     horizon: int = 1000
     frame_skip: int
     fields: tuple[str, ...]

@@ -6,6 +6,7 @@ The models are read from the installed gymnasium package. Ant leaves the contact
 
 import functools
 import os
+from typing import ClassVar
 
 import gymnasium
 import jax
@@ -102,7 +103,7 @@ class Walker2d(Locomotion):
 class Ant(Locomotion):
     name, version = "ant", 1
     gymnasium_id = "Ant-v5"
-    gymnasium_options = {"include_cfrc_ext_in_observation": False}
+    gymnasium_options: ClassVar[dict] = {"include_cfrc_ext_in_observation": False}
     xml, frame_skip, ctrl_cost, reset_noise = "ant.xml", 5, 0.5, 0.1
     contact_cost = 5e-4
     fields = ("qpos", "qvel", "xpos", "cfrc_ext")

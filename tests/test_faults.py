@@ -1,0 +1,268 @@
+"""Killed, full, read-only, raced: afterwards the old file or the whole new one, and the same numbers as undisturbed."""
+
+import json
+import os
+import random
+import resource
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+
+import numpy as np
+import pytest
+from conftest import REPO, command
+
+from sibench import checkpoint, files
+from sibench.data import storage
+from sibench.data.collect import build
+from sibench.errors import UserError
+from sibench.ids import parse_id
+
+ID = parse_id("hopper/random-n20")
+
+
+def start(*args: str, **kwargs) -> subprocess.Popen:
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    return subprocess.Popen([sys.executable, "-m", *args], cwd=REPO, **quiet | kwargs)
+
+
+def leftovers(folder):
+    return [path for path in folder.rglob("*") if path.name.endswith(".tmp")]
+
+
+# --- killed -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_writer_killed_at_20_moments_leaves_old_or_new(data_root):
+    """A process stores two versions of a dataset in turn, and dies somewhere in it."""
+    build(ID, "c")
+    code = """
+        import numpy as np
+        from sibench.data import storage
+        from sibench.ids import Id
+        id = Id("hopper", "random", 20)
+        one = storage.read(id)
+        other = one._replace(rewards=one.rewards + 1, card=one.card | {"other": True})
+        print("ready", flush=True)
+        while True:
+            storage.write(id, other)
+            storage.write(id, one)
+    """
+    rng, seen = random.Random(0), set()
+    for _ in range(20):
+        writer = subprocess.Popen(
+            [sys.executable, "-c", textwrap.dedent(code)], cwd=REPO, stdout=subprocess.PIPE, text=True
+        )
+        assert writer.stdout.readline() == "ready\n"
+        time.sleep(rng.uniform(0, 0.15))
+        writer.kill()
+        writer.wait()
+        dataset = storage.read(ID)
+        assert storage.content_sha256(dataset) == dataset.card["content_sha256"]
+        seen.add("other" in dataset.card)
+        if "other" in dataset.card:
+            storage.write(
+                ID,
+                dataset._replace(
+                    rewards=dataset.rewards - 1, card={k: v for k, v in dataset.card.items() if k != "other"}
+                ),
+            )
+    assert seen == {True, False}
+
+
+def kill_and_finish(args, moments, out_of_the_way=lambda: None):
+    """Run a command, SIGKILL it after each of the given seconds, then let it end."""
+    for seconds in moments:
+        process = start(*args)
+        try:
+            process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            process.send_signal(signal.SIGKILL)
+            process.wait()
+        out_of_the_way()
+    last = command(*args)
+    assert last.returncode == 0, last.stderr
+
+
+def check_killed_collection(data_root, monkeypatch, tmp_path, moments):
+    args = ("data_gen.collect", "--task", "hopper", "--dataset", "random", "--episodes", "400", "--engine", "c")
+    id = parse_id("hopper/random-n400")
+    monkeypatch.setenv("SIBENCH_DATA", str(tmp_path / "undisturbed"))
+    assert command(*args).returncode == 0
+    expected = storage.read(id).card["content_sha256"]
+    monkeypatch.setenv("SIBENCH_DATA", str(data_root))
+
+    def absent_or_whole():
+        if storage.folder(id).exists():
+            assert storage.read(id).card["content_sha256"] == expected
+
+    kill_and_finish(args, moments, absent_or_whole)
+    assert storage.read(id).card["content_sha256"] == expected
+
+
+def test_killed_collection(data_root, monkeypatch, tmp_path):
+    check_killed_collection(data_root, monkeypatch, tmp_path, [3.0, 5.5])
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_collection_killed_at_20_moments(data_root, monkeypatch, tmp_path):
+    rng = random.Random(1)
+    check_killed_collection(data_root, monkeypatch, tmp_path, [rng.uniform(0, 12) for _ in range(20)])
+
+
+def check_killed_expert(tmp_path, moments):
+    def args(out):
+        sizes = "--num-updates 32 --eval-every 8 --checkpoint-every 8 --num-envs 8 --width 16 --batch-size 8"
+        more = "--warmup-steps 160 --replay-size 4096 --eval-episodes 2 --engine c"
+        return ("data_gen.experts", "--task", "hopper", "--out", str(out), *sizes.split(), *more.split())
+
+    assert command(*args(tmp_path / "undisturbed")).returncode == 0
+    kill_and_finish(args(tmp_path / "killed"), moments)
+    results = [tmp_path / out / "hopper" for out in ("undisturbed", "killed")]
+    weights, curves = ([(r / name).read_bytes() for r in results] for name in ("expert.safetensors", "curve.json"))
+    assert weights[0] == weights[1]
+    assert curves[0] == curves[1]
+    assert [row["updates"] for row in json.loads(curves[0])] == [8, 16, 24, 32]
+
+
+def test_killed_expert_goes_on_bit_for_bit(tmp_path):
+    check_killed_expert(tmp_path, [11.0])
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+def test_expert_killed_at_20_moments(tmp_path):
+    rng = random.Random(2)
+    check_killed_expert(tmp_path, [rng.uniform(2, 20) for _ in range(20)])
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+def test_ladder_killed_at_20_moments(data_root, tmp_path):
+    def args(out):
+        sizes = (
+            "--levels 1 5 --num-updates 60 --checkpoint-every 5 --width 16 --batch-size 16 --eval-episodes 2 --engine c"
+        )
+        return ("data_gen.ladder", "--task", "hopper", "--out", str(out), *sizes.split())
+
+    assert command(*args(tmp_path / "undisturbed")).returncode == 0
+    rng = random.Random(3)
+    kill_and_finish(args(tmp_path / "killed"), [rng.uniform(2, 20) for _ in range(20)])
+    for level in (1, 5):
+        weights = [
+            (tmp_path / out / "hopper" / f"bc-{level}.safetensors").read_bytes() for out in ("undisturbed", "killed")
+        ]
+        assert weights[0] == weights[1]
+
+
+# --- damaged checkpoints ----------------------------------------------------------------------------------------------
+
+
+def test_a_damaged_checkpoint_is_passed_over(tmp_path, caplog):
+    state = {"weights": np.arange(1000.0, dtype=np.float32), "step": np.array(3)}
+    checkpoint.save(tmp_path, 1, state)
+    checkpoint.save(tmp_path, 2, {"weights": state["weights"] + 1, "step": np.array(4)})
+    assert checkpoint.restore(tmp_path, state)[0] == 2
+    largest = max((p for p in (tmp_path / "2").rglob("*") if p.is_file()), key=lambda p: p.stat().st_size)
+    content = bytearray(largest.read_bytes())
+    content[len(content) // 2] ^= 4
+    largest.write_bytes(content)
+    step, restored = checkpoint.restore(tmp_path, state)
+    assert step == 1 and np.array_equal(restored["weights"], state["weights"])
+    assert "damaged" in caplog.text
+    (tmp_path / "1" / "MANIFEST.json").unlink()
+    assert checkpoint.restore(tmp_path, state) is None
+
+
+def test_only_the_newest_checkpoints_are_kept(tmp_path):
+    for step in (1, 2, 10):
+        checkpoint.save(tmp_path, step, {"x": np.zeros(3)})
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["10", "2"]
+
+
+# --- no room, no permission, no time ----------------------------------------------------------------------------------
+
+
+def test_a_full_disk_is_said_and_leaves_the_old_dataset(data_root):
+    """RLIMIT_FSIZE stands in for a disk that is full: a write fails in the middle of a file."""
+    build(ID, "c")
+    before = storage.read(ID).card["content_sha256"]
+    (storage.folder(ID) / "MANIFEST.json").write_text("{}")  # stale, so that it is made anew
+
+    def limit():
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, 10_000))
+
+    args = ("data_gen.collect", "--task", "hopper", "--dataset", "random", "--episodes", "20", "--engine", "c")
+    result = command(*args, preexec_fn=limit)
+    assert result.returncode == 2
+    assert "Traceback" not in result.stderr and "error:" in result.stderr
+    assert (storage.folder(ID) / "MANIFEST.json").read_text() == "{}"
+    assert not leftovers(data_root)
+    assert command(*args).returncode == 0
+    assert storage.read(ID).card["content_sha256"] == before
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small tmpfs needs root")
+def test_a_full_tmpfs(tmp_path, monkeypatch):
+    small = tmp_path / "small"
+    small.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", small], capture_output=True).returncode:
+        pytest.skip("this machine does not let root mount")
+    try:
+        monkeypatch.setenv("SIBENCH_DATA", str(small))
+        result = command(
+            "data_gen.collect", "--task", "hopper", "--dataset", "random", "--episodes", "60", "--engine", "c"
+        )
+        assert result.returncode == 2 and "Traceback" not in result.stderr
+        assert "No space left" in result.stderr
+        assert not leftovers(small) and not (small / "hopper" / "random-n60-v1").exists()
+    finally:
+        subprocess.run(["umount", small], check=True)
+
+
+def test_a_read_only_folder_is_named(monkeypatch):
+    args = ("data_gen.collect", "--task", "hopper", "--dataset", "random", "--episodes", "3", "--engine", "c")
+    result = command(*args, env=os.environ | {"SIBENCH_DATA": "/proc/sibench"})
+    assert result.returncode == 2
+    assert "/proc/sibench" in result.stderr and "Traceback" not in result.stderr
+
+
+def test_two_processes_make_one_dataset(data_root):
+    args = ("data_gen.collect", "--task", "hopper", "--dataset", "random", "--episodes", "20", "--engine", "c")
+    both = [start(*args), start(*args)]
+    assert [process.wait(200) for process in both] == [0, 0]
+    assert storage.read(ID).num_episodes == 20
+    assert not leftovers(data_root)
+
+
+def test_a_folder_has_one_user_and_no_leftovers(tmp_path):
+    folder = tmp_path / "run"
+    dead = [tmp_path / ".run.abc.tmp", folder / "checkpoints" / ".3.xyz.tmp"]
+    for path in dead:
+        path.mkdir(parents=True)
+    with files.sole_user(folder):
+        assert not any(path.exists() for path in dead)
+        with pytest.raises(UserError, match="another process is at work"), files.sole_user(folder):
+            pass
+
+
+def test_an_interrupted_write_leaves_nothing(tmp_path):
+    (tmp_path / "file").write_text("old")
+    with pytest.raises(RuntimeError), files.atomic_folder(tmp_path / "folder") as temporary:
+        (temporary / "half").write_text("x")
+        raise RuntimeError
+    with pytest.raises(TypeError):
+        files.write_atomic(tmp_path / "file", "not bytes")
+    assert [p.name for p in tmp_path.iterdir()] == ["file"]
+    assert (tmp_path / "file").read_text() == "old"
+
+
+def test_json_holds_no_nan():
+    with pytest.raises(ValueError):
+        files.to_json({"x": float("nan")})
+    with pytest.raises(UserError):
+        raise UserError("is a ValueError too")
