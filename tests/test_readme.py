@@ -1,0 +1,51 @@
+"""The README is true: its Python runs, its commands exist, its table is the one that the package prints."""
+
+import re
+import shlex
+import subprocess
+import sys
+
+import pytest
+from conftest import REPO, command
+
+from sibench.tasks.__main__ import table
+
+README = (REPO / "README.md").read_text()
+
+
+def blocks(language):
+    return re.findall(rf"^```{language}\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+
+
+def test_python_runs(data_root):
+    for block in blocks("python"):
+        result = subprocess.run([sys.executable, "-c", block], cwd=REPO, capture_output=True, text=True, timeout=500)
+        assert result.returncode == 0, result.stderr
+
+
+@pytest.mark.parametrize(
+    "line", [line.split("#")[0] for block in blocks("bash") for line in block.splitlines() if line]
+)
+def test_commands_exist(line):
+    """Programs and targets are there and know the flags that the README gives them."""
+    program, *args = shlex.split(line)
+    if program == "make":
+        targets = subprocess.run(["make"], cwd=REPO, capture_output=True, text=True, check=True).stdout
+        assert f"make {args[0]} " in targets
+        return
+    assert [program, args[0]] == ["python", "-m"]
+    flags = {arg for arg in args if arg.startswith("--")}
+    subcommand = [args[2]] if args[1] == "sibench.data" else []
+    shown = command(args[1], *subcommand, "--help")
+    assert shown.returncode == 0
+    assert all(flag in shown.stdout for flag in flags)
+
+
+def test_table_of_tasks_is_the_packages():
+    shown = re.search(r"<!-- tasks: .*? -->\n(.*?)<!-- /tasks -->", README, re.DOTALL).group(1)
+    assert shown.strip() == table()
+
+
+def test_links_lead_somewhere():
+    for target in re.findall(r"\]\(([^)#:]+)\)", README):
+        assert (REPO / target).exists(), target
