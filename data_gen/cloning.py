@@ -27,6 +27,7 @@ class Demonstrated(NamedTuple):
     offsets: np.ndarray  # the first d demonstrations are the first offsets[d] steps
     held_out_obs: jax.Array
     held_out_action: jax.Array
+    expert_nll: float  # of the expert's own actions on the held-out steps: what no clone can better
     content_sha256: str
 
 
@@ -36,12 +37,14 @@ def demonstrations(task: Task) -> Demonstrated:
     act = policy_act(expert.network, "sample")
     other = rollout(task, act, expert.params, seeds("select", f"{task.id}/expert", HELD_OUT), record=True)
     in_step = np.arange(task.horizon) < other.length[:, None]
+    held_out_obs, held_out_action = jnp.asarray(other.obs[:, :-1][in_step]), jnp.asarray(other.action[in_step])
     return Demonstrated(
         obs=jnp.asarray(demos.observations[observation_index(demos.offsets)]),
         action=jnp.asarray(demos.actions),
         offsets=demos.offsets,
-        held_out_obs=jnp.asarray(other.obs[:, :-1][in_step]),
-        held_out_action=jnp.asarray(other.action[in_step]),
+        held_out_obs=held_out_obs,
+        held_out_action=held_out_action,
+        expert_nll=float(-expert.network.apply(expert.params, held_out_obs).log_prob(held_out_action).mean()),
         content_sha256=demos.card["content_sha256"],
     )
 

@@ -114,6 +114,7 @@ def train(config: Config, task, network, levels: tuple[int, ...], folder: Path) 
             "seed": config.seed,
             "nll_train": float(learner.loss(lane_state, demos.obs[steps], demos.action[steps])[0]),
             "nll_held_out": float(held_out[lane]),
+            "nll_held_out_expert": demos.expert_nll,
             "command": provenance.command(),
             "code": provenance.code_version(),
             "versions": provenance.versions(),
@@ -129,14 +130,14 @@ def judge(config: Config, task, folder: Path) -> None:
     from sibench import assets, policies, tasks
     from sibench.evaluation import evaluate
 
-    print(f"{'policy':<10}{'return':>8}{'std':>8}{'quality':>9}{'nll train':>11}{'held out':>10}")
+    print(f"{'policy':<10}{'return':>8}{'std':>8}{'quality':>9}{'nll train':>11}{'held out':>10}{'expert':>10}")
     for level in config.levels:
         policy = policies.load(folder / f"bc-{level}")
         returns = evaluate(policy, task.name, config.eval_episodes, block="select", engine=task.backend).returns
         card = policies.read_description(folder / f"bc-{level}")["card"]
         print(
             f"bc-{level:<7}{returns.mean():>8.0f}{returns.std():>8.0f}{tasks.quality(task.name, returns.mean()):>9.2f}"
-            f"{card['nll_train']:>11.2f}{card['nll_held_out']:>10.2f}",
+            f"{card['nll_train']:>11.2f}{card['nll_held_out']:>10.2f}{card['nll_held_out_expert']:>10.2f}",
             flush=True,
         )
         if config.ship:

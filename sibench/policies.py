@@ -57,8 +57,7 @@ class Categorical(NamedTuple):
 
     def log_prob(self, action: jax.Array) -> jax.Array:
         """Log-probability of the bins that hold the action, summed over its dimensions."""
-        bins = self.logits.shape[-1]
-        index = jnp.clip(jnp.round((action + 1) / 2 * (bins - 1)), 0, bins - 1).astype(jnp.int32)
+        index = bin_of(action, self.logits.shape[-1])
         log_probs = jax.nn.log_softmax(self.logits)
         return jnp.take_along_axis(log_probs, index[..., None], axis=-1)[..., 0].sum(-1)
 
@@ -77,6 +76,20 @@ class TanhGaussian(NamedTuple):
 
     def mode(self) -> jax.Array:
         return jnp.tanh(self.mean)
+
+    def log_prob(self, action: jax.Array, bins: int = 101) -> jax.Array:
+        """What `Categorical.log_prob` says, of the same bins: so the likelihoods of both can be compared."""
+        centre, half = 2 * bin_of(action, bins) / (bins - 1) - 1.0, 1 / (bins - 1)
+        low, high = (jnp.arctanh(jnp.clip(centre + side * half, -1, 1)) for side in (-1, 1))
+        low, high = (low - self.mean) / self.std, (high - self.mean) / self.std
+        low, high = jnp.where(low > 0, -high, low), jnp.where(low > 0, -low, high)  # where the tails are exact
+        log_low, log_high = jax.scipy.special.log_ndtr(low), jax.scipy.special.log_ndtr(high)
+        return (log_high + jnp.log1p(-jnp.exp(log_low - log_high))).sum(-1)
+
+
+def bin_of(action: jax.Array, bins: int) -> jax.Array:
+    """Which of the uniform bins over [-1, 1], whose outermost centres are the ends, holds an action."""
+    return jnp.clip(jnp.round((action + 1) / 2 * (bins - 1)), 0, bins - 1).astype(jnp.int32)
 
 
 class BinsPolicy(nn.Module):

@@ -67,6 +67,19 @@ def test_tanh_gaussian_by_hand():
     assert np.arctanh(drawn).std() == pytest.approx(0.1, abs=0.01)
 
 
+def test_tanh_gaussian_over_bins():
+    """It sums to one over the bins, and is the frequency of the bins that are drawn; far tails stay finite."""
+    distribution = TanhGaussian(jnp.array([0.9]), jnp.array([0.4]))
+    centres = jnp.linspace(-1, 1, 101)[:, None]
+    probability = jnp.exp(jax.vmap(distribution.log_prob)(centres))
+    assert probability.sum() == pytest.approx(1, abs=1e-4)
+    drawn = jax.vmap(distribution.sample)(jax.random.split(jax.random.key(0), 50_000))
+    frequency = np.bincount(policies.bin_of(drawn, 101)[:, 0], minlength=101) / 50_000
+    assert np.abs(frequency - probability).max() < 0.004
+    far = TanhGaussian(jnp.array([3.0]), jnp.array([0.1])).log_prob(jnp.array([[-1.0], [0.0]]))
+    assert np.isfinite(far).all() and far[0] < far[1] < -100
+
+
 @pytest.mark.parametrize("network", [BinsPolicy(3, (16, 16)), GaussianPolicy(3, (16, 16))], ids=["bins", "gaussian"])
 def test_round_trip(tmp_path, network):
     policy = make(network)
@@ -106,7 +119,7 @@ def test_a_flipped_bit_is_refused(stored):
 @pytest.mark.parametrize(
     "architecture",
     [
-        {"kind": "pickle"},
+        {"kind": "eval"},
         {"hidden": "os.system"},
         {"hidden": [8, -1]},
         {"hidden": [8, 8, 8]},
