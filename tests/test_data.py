@@ -501,3 +501,17 @@ def test_d4rl_command_and_refusals(tmp_path, data_root):
     with pytest.raises(UserError, match="has 11 observations and 3 actions; walker2d-v1 has"):
         d4rl_file(tmp_path / "d4rl.hdf5", [4], [False])
         interop.from_d4rl(tmp_path / "d4rl.hdf5", "walker2d")
+
+
+def test_a_dataset_made_on_the_other_engine(data_root):
+    """MJX plays the same episodes as far as float32 follows: same starts, same first rewards, and `verify` is content."""
+    build(parse_id("halfcheetah/random-n2"), "mjx")
+    on_mjx = sibench.load("halfcheetah/random-n2")
+    assert on_mjx.card["engine"] == "mjx" and on_mjx.lengths.tolist() == [1000, 1000]
+    assert "up to 5 steps" in " ".join(verify(parse_id("halfcheetah/random-n2")))
+    shutil.rmtree(data_root)
+    build(parse_id("halfcheetah/random-n2"), "c")
+    on_c = sibench.load("halfcheetah/random-n2")
+    for name in ("seeds", "initial_states", "actions"):
+        np.testing.assert_array_equal(getattr(on_mjx, name), getattr(on_c, name))
+    np.testing.assert_allclose(on_mjx.rewards[:5], on_c.rewards[:5], atol=0.02)
