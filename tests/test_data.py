@@ -504,7 +504,7 @@ def test_d4rl_command_and_refusals(tmp_path, data_root):
 
 
 def test_a_dataset_made_on_the_other_engine(data_root):
-    """MJX plays the same episodes as far as float32 follows: same starts, same first rewards, and `verify` is content."""
+    """MJX plays the same episodes as far as float32 follows: same starts, same first rewards; `verify` passes."""
     build(parse_id("halfcheetah/random-n2"), "mjx")
     on_mjx = sibench.load("halfcheetah/random-n2")
     assert on_mjx.card["engine"] == "mjx" and on_mjx.lengths.tolist() == [1000, 1000]
