@@ -10,9 +10,12 @@ PY := .venv/bin/python
 help:  ## print this
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
 
-setup: .venv/.done  ## make .venv from the lock (EXTRAS=cuda12 for a GPU)
+EMPTY :=
+DONE := .venv/.done$(subst $(EMPTY) $(EMPTY),,$(EXTRAS))
 
-.venv/.done: pyproject.toml requirements.lock
+setup: $(DONE)  ## make .venv from the lock (EXTRAS=cuda12 for a GPU)
+
+$(DONE): pyproject.toml requirements.lock
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "error: $(PYTHON) is older than Python 3.11; name a newer one: make setup PYTHON=python3.12" >&2; exit 2; }
 	@if command -v uv >/dev/null; then \

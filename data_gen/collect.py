@@ -6,8 +6,8 @@ python -m data_gen.collect --task hopper --dataset bc-10
 from dataclasses import dataclass
 
 from sibench import cli
-from sibench.errors import UserError
-from sibench.ids import EPISODES, Id, parse_id, sources
+from sibench.errors import require_positive, unknown
+from sibench.ids import EPISODES, Id, sources
 
 
 @dataclass(frozen=True)
@@ -24,8 +24,10 @@ class Config:
     """Physics engine: c, mjx, or auto (mjx on a GPU, c on a CPU)."""
 
     def __post_init__(self):
-        if self.episodes < 1:
-            raise UserError(f"episodes={self.episodes}; at least 1 is needed")
+        require_positive(self, "episodes")
+        for source in self.dataset:
+            if source not in sources():
+                raise unknown("dataset", source, sources())
 
 
 def main(config: Config) -> None:
@@ -36,8 +38,11 @@ def main(config: Config) -> None:
     from sibench.data.collect import build, is_built, parts
 
     wanted = config.dataset or [source for source in sources() if not source.startswith("mix")]
-    ids = [Id(parse_id(f"{task}/expert").task, "expert") for task in config.task] or [Id(t, "") for t in tasks.names()]
-    ids = [parse_id(f"{id.task}/{source}-n{config.episodes}") for id in ids for source in wanted]
+    ids = [
+        Id(tasks.make(name, config.engine).name, source, config.episodes)
+        for name in config.task or tasks.names()
+        for source in wanted
+    ]
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -60,7 +65,8 @@ def main(config: Config) -> None:
             bar.update(job, completed=len(parts(id)) * id.episodes)
         for part in parts(id):
             card = storage.read_card(part)
-            quality = "" if card["quality"] is None else f"  quality {card['quality']:.2f}"
+            quality = tasks.quality(part.task, card["return_mean"])
+            quality = "" if quality is None else f"  quality {quality:.2f}"
             print(f"  {part}: return {card['return_mean']:.0f} +- {card['return_std']:.0f}{quality}")
             print(f"  {storage.folder(part)}")
 

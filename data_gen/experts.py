@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sibench import cli
-from sibench.errors import UserError
+from sibench.errors import UserError, require_positive
 
 
 @dataclass(frozen=True)
@@ -58,6 +58,8 @@ class Config:
     """Replace the policy and the reference returns that ship with the package."""
 
     def __post_init__(self):
+        require_positive(self, "num_updates", "eval_every", "checkpoint_every", "eval_episodes", "num_envs")
+        require_positive(self, "env_steps_per_update", "replay_size", "batch_size", "width", "actor_every")
         updates_per_step = self.num_envs / self.env_steps_per_update
         if updates_per_step != int(updates_per_step) or self.eval_every % updates_per_step:
             raise UserError(
@@ -69,14 +71,22 @@ class Config:
                 raise UserError(f"{name}={getattr(self, name)} must be a multiple of eval_every={self.eval_every}")
 
 
+REFERENCE_EPISODES = 1000
+
+
 def main(config: Config) -> None:
-    from sibench import files, tasks
+    from dataclasses import asdict
+
+    from sibench import files, provenance, tasks
 
     task = tasks.make(config.task, config.engine)
     folder = config.out / task.name
     with files.sole_user(folder):
+        free = ("num_updates", "checkpoint_every", "out", "ship")  # a run may be made longer
+        settings = {name: value for name, value in asdict(config).items() if name not in free}
+        run = provenance.start_run(folder, settings | {"engine": task.backend})
         policy, curve = train(config, task, folder)
-        finish(config, task, folder, policy, curve)
+        finish(config, task, folder, run, policy, curve)
 
 
 def train(config: Config, task, folder: Path):
@@ -110,10 +120,13 @@ def train(config: Config, task, folder: Path):
         done = int(state.num_updates)
         policy = learner.policy(state.actor, state.stats)
         episode_seeds = seeds("select", f"{task.id}/experts/{config.seed}/{done}", config.eval_episodes)
-        returns = {
-            mode: rollout(task, policy_act(policy.network, mode), policy.params, episode_seeds).reward_sum
+        played = {
+            mode: rollout(task, policy_act(policy.network, mode), policy.params, episode_seeds)
             for mode in ("sample", "mode")
         }
+        returns = {mode: episodes.reward_sum for mode, episodes in played.items()}
+        if played["sample"].nonfinite.any():
+            raise UserError(f"{task.name}: the policy diverged before update {done}; try a lower --learning-rate")
         mean = returns["sample"].mean()
         if mean > state.best[0]:
             state = state.replace(best=jax.tree.map(jnp.copy, (jnp.float32(mean), state.actor, state.stats)))
@@ -139,21 +152,20 @@ def train(config: Config, task, folder: Path):
     return learner.policy(*state.best[1:]), curve
 
 
-def finish(config: Config, task, folder: Path, policy, curve: list) -> None:
+def finish(config: Config, task, folder: Path, run: dict, policy, curve: list) -> None:
     """Judge the policy on fresh episodes, store it with its card, and measure the task's references."""
-    import shutil
-
     from sibench import assets, files, policies, provenance
     from sibench.data.collect import uniform_act
     from sibench.evaluation import evaluate
     from sibench.rollout import rollout, seeds
 
-    def summary(returns, lengths) -> dict:
+    def summary(returns, lengths, num_nonfinite) -> dict:
         return {
             "mean": float(returns.mean()),
             "std": float(returns.std()),
             "min": float(returns.min()),
             "length_mean": float(lengths.mean()),
+            "num_nonfinite": int(num_nonfinite),
             "n": len(returns),
             "engine": task.backend,
             "seeds": f"eval/{task.id}",
@@ -170,29 +182,25 @@ def finish(config: Config, task, folder: Path, policy, curve: list) -> None:
         "num_updates": curve[-1]["updates"],
         "env_steps": curve[-1]["env_steps"],
         "seed": config.seed,
-        "stochastic": summary(judged["sample"].returns, judged["sample"].lengths),
-        "deterministic": summary(judged["mode"].returns, judged["mode"].lengths),
+        "stochastic": summary(*judged["sample"][:3]),
+        "deterministic": summary(*judged["mode"][:3]),
         "curve": curve,
-        "code": provenance.code_version(),
-        "versions": provenance.versions(),
+        **run,
     }
     policies.save(folder / "expert", policy, card)
     random = rollout(task, uniform_act(task.action_size), None, seeds("eval", task.id, REFERENCE_EPISODES))
-    references = {"random": summary(random.reward_sum, random.length), "expert": card["stochastic"]}
+    references = {
+        "random": summary(random.reward_sum, random.length, random.nonfinite.sum()),
+        "expert": card["stochastic"],
+    }
     files.write_atomic(folder / "references.json", files.to_json(references))
     for name in ("stochastic", "deterministic"):
         print(
             f"{task.name} expert, {name}: {card[name]['mean']:.0f} +- {card[name]['std']:.0f} over {REFERENCE_EPISODES}"
         )
     if config.ship:
-        shipped = assets.ASSETS / task.name
-        shipped.mkdir(parents=True, exist_ok=True)
-        for name in ("expert.safetensors", "expert.json", "references.json"):
-            shutil.copy(folder / name, shipped)
-        print(f"shipped to {shipped}")
-
-
-REFERENCE_EPISODES = 1000
+        assets.ship(task.name, *(folder / name for name in ("references.json", "expert.safetensors", "expert.json")))
+        print(f"shipped to {assets.ASSETS / task.name}")
 
 
 if __name__ == "__main__":

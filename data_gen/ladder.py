@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sibench import cli
+from sibench.errors import require_positive
 from sibench.ids import LADDER
 
 
@@ -45,11 +46,17 @@ class Config:
     ship: bool = False
     """Replace the policies that ship with the package."""
 
+    def __post_init__(self):
+        require_positive(self, "num_updates", "batch_size", "width", "checkpoint_every", "eval_episodes")
+
 
 def main(config: Config) -> None:
+    from dataclasses import asdict
+
     import jax
 
-    from sibench import files, policies, tasks
+    from data_gen import cloning
+    from sibench import files, policies, provenance, tasks
     from sibench.errors import unknown
 
     task = tasks.make(config.task, config.engine)
@@ -60,14 +67,19 @@ def main(config: Config) -> None:
     hidden = (config.width, config.width)
     network = policies.BinsPolicy(task.action_size, hidden, config.gains, kernel_width=config.kernel_width)
     with files.sole_user(folder):
+        demos = cloning.demonstrations(task)
+        free = ("levels", "checkpoint_every", "eval_episodes", "out", "ship")
+        settings = {name: value for name, value in asdict(config).items() if name not in free}
+        settings |= {"engine": task.backend, "demonstrations_from": demos.content_sha256}
+        run = provenance.start_run(folder, settings)
         # on a CPU lanes cost what they cost one after the other, and one at a time there is something to show sooner
         for levels in [config.levels] if jax.default_backend() == "gpu" else [(level,) for level in config.levels]:
             if not all((folder / f"bc-{level}.json").exists() for level in levels):
-                train(config, task, network, levels, folder)
+                train(config, task, network, demos, run, levels, folder)
         judge(config, task, folder)
 
 
-def train(config: Config, task, network, levels: tuple[int, ...], folder: Path) -> None:
+def train(config: Config, task, network, demos, run: dict, levels: tuple[int, ...], folder: Path) -> None:
     """Train the policies of these levels as lanes of one program. A lane's draws do not depend on the others."""
     import time
 
@@ -77,8 +89,8 @@ def train(config: Config, task, network, levels: tuple[int, ...], folder: Path) 
 
     from data_gen import cloning
     from sibench import checkpoint, policies, provenance
+    from sibench.errors import UserError
 
-    demos = cloning.demonstrations(task)
     learner = cloning.make(network, task.observation_size, config.batch_size, config.learning_rate, config.num_updates)
     num_steps = jnp.array([demos.offsets[level] for level in levels])
     key = jax.random.key(config.seed)
@@ -92,6 +104,8 @@ def train(config: Config, task, network, levels: tuple[int, ...], folder: Path) 
         num = min(config.checkpoint_every, config.num_updates - done)
         states, train_loss = learner.chunk(states, num_steps, demos.obs, demos.action, num)
         done += num
+        if not jnp.isfinite(train_loss).all():
+            raise UserError(f"{task.name} bc {levels}: diverged before update {done}; try a lower --learning-rate")
         checkpoint.save(checkpoints, done, states)
         held_out = learner.loss(states, demos.held_out_obs, demos.held_out_action)
         rate = (done - first) / (time.monotonic() - start)
@@ -109,15 +123,11 @@ def train(config: Config, task, network, levels: tuple[int, ...], folder: Path) 
         card = {
             "task": task.id,
             "demonstrations": level,
-            "demonstrations_from": demos.content_sha256,
-            "num_updates": config.num_updates,
-            "seed": config.seed,
             "nll_train": float(learner.loss(lane_state, demos.obs[steps], demos.action[steps])[0]),
             "nll_held_out": float(held_out[lane]),
             "nll_held_out_expert": demos.expert_nll,
             "command": provenance.command(),
-            "code": provenance.code_version(),
-            "versions": provenance.versions(),
+            **run,
         }
         params = jax.tree.map(lambda leaf, lane=lane: leaf[lane], states.params)
         policies.save(folder / f"bc-{level}", policies.Policy(network, params, task.observation_size), card, np.float16)
@@ -125,8 +135,6 @@ def train(config: Config, task, network, levels: tuple[int, ...], folder: Path) 
 
 def judge(config: Config, task, folder: Path) -> None:
     """Say how good each policy is, as stored, and ship it if asked to."""
-    import shutil
-
     from sibench import assets, policies, tasks
     from sibench.evaluation import evaluate
 
@@ -141,8 +149,7 @@ def judge(config: Config, task, folder: Path) -> None:
             flush=True,
         )
         if config.ship:
-            for suffix in (".safetensors", ".json"):  # the JSON last: it vouches for the weights
-                shutil.copy(folder / f"bc-{level}{suffix}", assets.ASSETS / task.name)
+            assets.ship(task.name, *(folder / f"bc-{level}{suffix}" for suffix in (".safetensors", ".json")))
 
 
 if __name__ == "__main__":

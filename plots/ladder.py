@@ -35,6 +35,7 @@ def measure() -> dict:
     """Task -> source -> returns of its 1000 episodes, and how they were made."""
     from sibench import tasks
     from sibench.data import storage
+    from sibench.data.collect import check_recipe
     from sibench.errors import UserError
 
     results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
@@ -42,11 +43,12 @@ def measure() -> dict:
         for source in ("random", *(f"bc-{d}" for d in LADDER), "expert"):
             try:
                 card = storage.read_card(Id(task, source))
+                check_recipe(Id(task, source), card)
             except UserError:
                 continue
-            kept = ("engine", "policy", "content_sha256", "code", "quality")
-            returns = [round(value) for value in card["returns"]]
-            results.setdefault(task, {})[source] = {name: card[name] for name in kept} | {"returns": returns}
+            kept = {name: card[name] for name in ("engine", "policy", "content_sha256", "code")}
+            kept["quality"] = round(tasks.quality(task, card["return_mean"]), 4)
+            results.setdefault(task, {})[source] = kept | {"returns": [round(value) for value in card["returns"]]}
     return results
 
 

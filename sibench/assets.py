@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from sibench import files
 from sibench.errors import UserError
 
 ASSETS = Path(__file__).parent / "assets"
@@ -36,6 +37,12 @@ def load_policy(task: str, source: str):
 def policy_sha256(task: str, source: str) -> str:
     """The hash of its weights."""
     return json.loads(_require(task, source).with_suffix(".json").read_bytes())["weights_sha256"]
+
+
+def ship(task: str, *files_to_ship: Path) -> None:
+    """Put files among those that ship with the package, each whole or not at all."""
+    for file in files_to_ship:
+        files.write_atomic(ASSETS / task / file.name, file.read_bytes())
 
 
 @functools.cache

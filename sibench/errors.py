@@ -2,10 +2,18 @@
 
 import difflib
 from collections.abc import Iterable
+from typing import Any
 
 
 class UserError(ValueError):
     """A mistake of the user's; a command ends with exit code 2 and this message, without a traceback."""
+
+
+def require_positive(config: Any, *names: str) -> None:
+    """Refuse settings below 1, before anything is computed."""
+    for name in names:
+        if getattr(config, name) < 1:
+            raise UserError(f"{name}={getattr(config, name)}; at least 1 is needed")
 
 
 def unknown(kind: str, value: str, choices: Iterable[str]) -> UserError:

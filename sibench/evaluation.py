@@ -7,7 +7,7 @@ from typing import Any, Literal, NamedTuple
 import jax
 import numpy as np
 
-from sibench.errors import UserError
+from sibench.errors import UserError, unknown
 from sibench.policies import Policy
 from sibench.rollout import Act, rollout, seeds
 from sibench.tasks import make
@@ -50,6 +50,10 @@ def evaluate(
         block: whose episode seeds: `eval` to report, `select` to tune on.
         mode: whether a `Policy` samples its actions (the benchmark's protocol) or takes the most likely one.
     """
+    if mode not in ("sample", "mode"):
+        raise unknown("mode", mode, ("sample", "mode"))
+    if episodes < 1:
+        raise UserError(f"episodes={episodes}; at least 1 is needed")
     environment = make(task, engine)
     seed = seeds(block, environment.id, episodes)
     if isinstance(policy, Policy):

@@ -91,7 +91,7 @@ def _exchange(new: Path, old: Path) -> None:
     here, exchange = -100, 2  # AT_FDCWD, RENAME_EXCHANGE
     if renameat2 and renameat2(here, os.fsencode(new), here, os.fsencode(old), exchange) == 0:
         return
-    aside = new.with_name(f"{new.name}.old")
+    aside = new.with_name(new.name.removesuffix(".tmp") + ".old.tmp")
     os.replace(old, aside)
     os.replace(new, old)
     os.replace(aside, new)

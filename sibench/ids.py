@@ -44,13 +44,13 @@ def sources() -> list[str]:
 def parse_id(text: str) -> Id:
     """Read an id; `-v1` may be left out. Ids of the benchmark's own datasets are checked."""
     match = re.fullmatch(r"([a-z0-9]+)/([a-z0-9]+(?:-[a-z0-9]+)*?)(?:-n([1-9]\d{0,6}))?(?:-v(\d{1,4}))?", text)
+    from sibench import tasks
+
+    if (task := text.split("/")[0]) not in tasks.names() and re.fullmatch(r"\w+/.+", text):
+        raise unknown("task", task, tasks.names())
     if match is None:
         raise UserError(f"'{text}' is not a dataset id; one looks like hopper/bc-10-v1: <task>/<source>-v<version>")
     task, source, episodes, version = match.groups()
-    from sibench import tasks
-
-    if task not in tasks.names():
-        raise unknown("task", task, tasks.names())
     if re.fullmatch(r"expert|random|(bc|mix)(-.*)?", source) and source not in sources():
         raise unknown("dataset", source, sources())
     parsed = Id(task, source, int(episodes or EPISODES), int(version or VERSION))

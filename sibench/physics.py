@@ -201,6 +201,8 @@ class MjxPhysics:
 
     def __init__(self, model: mujoco.MjModel, frame_skip: int, fields: tuple[str, ...]):
         self.model, self.frame_skip, self.names = model, frame_skip, fields
+        if model.na or model.nmocap or model.nuserdata:
+            raise NotImplementedError("the state that MjxPhysics carries has no activations, mocap bodies or user data")
         self._mjx_model = mjx.put_model(model, impl="jax")
 
     def reset(self, qpos: jax.Array, qvel: jax.Array) -> PhysicsState:

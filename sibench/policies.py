@@ -145,7 +145,7 @@ class Policy(NamedTuple):
 
     def act(self, obs: jax.Array, key: jax.Array, mode: Literal["sample", "mode"] = "sample") -> jax.Array:
         distribution = self.network.apply(self.params, obs)
-        return distribution.sample(key) if mode == "sample" else distribution.mode()
+        return {"sample": lambda: distribution.sample(key), "mode": distribution.mode}[mode]()
 
 
 def save(path: Path, policy: Policy, card: dict[str, Any], dtype: type = np.float32) -> None:
@@ -167,17 +167,20 @@ def load(path: Path) -> Policy:
     """Read a policy and check it: hash, architecture, names, shapes, finite values."""
     weights_file, description_file = path.with_suffix(".safetensors"), path.with_suffix(".json")
     weights, description = weights_file.read_bytes(), read_description(path)
+    if not isinstance(description, dict) or "architecture" not in description:
+        raise UserError(f"{description_file}: does not describe a policy")
     if hashlib.sha256(weights).hexdigest() != description.get("weights_sha256"):
         raise UserError(f"{weights_file} differs from its sha256 in {description_file.name}: get both anew")
     try:
         sizes = {k: tuple(v) if isinstance(v, list) else v for k, v in description["architecture"].items()}
+        _check_sizes(sizes)
         kind, obs_dim = sizes.pop("kind"), sizes.pop("obs_dim")
         if kind not in NETWORKS or not sizes.keys() <= _fields(kind):
             raise ValueError(
                 f"{kind} with {', '.join(sizes)}; known: " + str({k: sorted(_fields(k)) for k in NETWORKS})
             )
         network = NETWORKS[kind](**sizes)
-        shapes = jax.eval_shape(network.init, jax.random.key(0), jnp.zeros((1, obs_dim)))
+        shapes = jax.eval_shape(network.init, jax.random.key(0), jax.ShapeDtypeStruct((1, obs_dim), jnp.float32))
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise UserError(f"{description_file}: not an architecture this version knows: {error}") from None
     try:
@@ -192,6 +195,16 @@ def load(path: Path) -> Policy:
             raise UserError(f"{weights_file}: {name} must be finite float16 or float32")
     params = {name: jnp.asarray(value, jnp.float32) for name, value in flat.items()}
     return Policy(network, flax.traverse_util.unflatten_dict(params, sep="/"), obs_dim)
+
+
+def _check_sizes(sizes: dict[str, Any]) -> None:
+    """Whole numbers up to 4096, and tuples of at most 64 numbers: nothing that could fill a memory."""
+    for name, value in sizes.items():
+        numbers = value if isinstance(value, tuple) else (value,)
+        if name == "kind":
+            continue
+        if len(numbers) > 64 or not all(type(n) in (int, float) and 0 < n <= 4096 for n in numbers):
+            raise ValueError(f"{name} = {value}")
 
 
 def _fields(kind: str) -> set[str]:

@@ -2,12 +2,34 @@
 
 import functools
 import importlib.metadata
+import json
 import platform
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
+
+from sibench import files
+from sibench.errors import UserError
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "brax", "mujoco", "mujoco-mjx", "gymnasium", "numpy")
+
+
+def start_run(folder: Path, settings: dict[str, Any]) -> dict[str, Any]:
+    """Write down what is run, once, at its start; refuse a folder that holds a run with other settings."""
+    file = folder / "run.json"
+    settings = json.loads(json.dumps(settings, default=str))
+    if file.exists():
+        before = json.loads(file.read_bytes())
+        known = before["settings"]
+        other = {name: known.get(name) for name in known.keys() | settings if known.get(name) != settings.get(name)}
+        if other:
+            told = ", ".join(f"{name}={value} (here {settings.get(name)})" for name, value in sorted(other.items()))
+            raise UserError(f"{folder} holds a run with {told}; choose another --out, or delete it to start anew")
+        return before
+    run = {"settings": settings, "code": code_version(), "versions": versions()}
+    files.write_atomic(file, files.to_json(run))
+    return run
 
 
 @functools.cache

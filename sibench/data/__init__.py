@@ -118,14 +118,15 @@ def load(dataset: str, *, build: bool = False) -> Dataset | Demonstrations:
     full = load_privileged(dataset, build=build)
     if parse_id(dataset).kind != "expert":
         return full
-    return Demonstrations(full.observations, full.terminal, full.truncated, full.offsets, full.card)
+    card = {name: value for name, value in full.card.items() if not name.startswith("return")}
+    return Demonstrations(full.observations, full.terminal, full.truncated, full.offsets, card)
 
 
 def load_privileged(dataset: str, *, build: bool = False) -> Dataset:
     """Like `load`, with the expert's actions and rewards: for methods whose results say that they are privileged."""
     from sibench.data import storage
     from sibench.data.collect import build as build_dataset
-    from sibench.data.collect import check_recipe
+    from sibench.data.collect import check_recipe, check_widths
 
     id = parse_id(dataset)
     if id.kind == "mix":
@@ -134,6 +135,7 @@ def load_privileged(dataset: str, *, build: bool = False) -> Dataset:
         build_dataset(id)
     loaded = storage.read(id)
     check_recipe(id, loaded.card)
+    check_widths(id, loaded)
     return loaded
 
 

@@ -5,6 +5,7 @@ python -m sibench.data show hopper/bc-10-v1
 python -m sibench.data verify hopper/bc-10-v1
 """
 
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -105,14 +106,22 @@ def interop():
 
 
 def on_disk() -> list:
+    """The ids of what is there; a folder that is not called as a dataset is named and passed over."""
     from sibench.data import root
+    from sibench.errors import UserError
     from sibench.ids import parse_id
 
-    names = [f"{path.parent.parent.name}/{path.parent.name}" for path in root().glob("[!.]*/[!.]*/card.json")]
-    return [parse_id(name) for name in sorted(names)]
+    found = []
+    for path in sorted(root().glob("[!.]*/[!.]*/")):
+        try:
+            found.append(parse_id(f"{path.parent.name}/{path.name}"))
+        except UserError as error:
+            print(f"passing over {path}: {error}", file=sys.stderr)
+    return found
 
 
 def list_datasets() -> None:
+    from sibench import tasks
     from sibench.data import root, storage
     from sibench.errors import UserError
 
@@ -124,7 +133,8 @@ def list_datasets() -> None:
     for id in found:
         try:
             card = storage.read_card(id)
-            quality = f"{card['quality']:.3f}" if card["quality"] is not None else "-"
+            quality = tasks.quality(id.task, card["return_mean"])
+            quality = "-" if quality is None else f"{quality:.3f}"
             print(
                 f"{id!s:<28}{card['num_episodes']:>9}{card['num_steps']:>10}{card['return_mean']:>9.1f}"
                 f"{card['return_std']:>7.1f}{quality:>9}  {card['engine']}"
@@ -148,10 +158,18 @@ def show(text: str) -> None:
 def verify(texts: tuple[str, ...], replays: int) -> None:
     from sibench.data import verify as checks
     from sibench.data.collect import parts
+    from sibench.errors import UserError
     from sibench.ids import parse_id
 
+    bad = []
     for id in [part for text in texts for part in parts(parse_id(text))] or on_disk():
-        print(f"{id}: " + "; ".join(checks.verify(id, replays)) + ": good", flush=True)
+        try:
+            print(f"{id}: " + "; ".join(checks.verify(id, replays)) + ": good", flush=True)
+        except UserError as error:
+            print(f"{id}: BAD", flush=True)
+            bad.append(str(error))
+    if bad:
+        raise UserError("\n".join(bad))
 
 
 def store(text: str, read) -> None:

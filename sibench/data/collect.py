@@ -1,5 +1,6 @@
 """Making a dataset: a shipped policy, played from fixed seeds."""
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -11,7 +12,6 @@ from sibench.data import Dataset, storage
 from sibench.errors import UserError
 from sibench.evaluation import policy_act
 from sibench.ids import Id
-from sibench.physics import pick_engine
 from sibench.rollout import rollout, seeds
 
 
@@ -40,17 +40,29 @@ def check_recipe(id: Id, card: dict[str, Any]) -> None:
         if card.get(name) != value:
             raise UserError(
                 f"{storage.folder(id)} is stale: its {name} is {card.get(name)!r}, this version of sibench has "
-                f"{value!r}; make it again: {storage.command(id)}"
+                f"{value!r}; {storage.remedy(id)}"
             )
 
 
 def is_built(id: Id) -> bool:
-    """Whether the dataset is there, intact as far as its card tells, and of the present recipe."""
+    """Whether the dataset is there, intact, and of the present recipe."""
     try:
         check_recipe(id, storage.read_card(id))
+        return storage.is_intact(id)
     except UserError:
         return False
-    return True
+
+
+def check_widths(id: Id, dataset: Dataset) -> None:
+    """Refuse a dataset whose arrays are not of its task's shape."""
+    task = tasks.make(id.task, "c")
+    states = dataset.initial_states.shape[1]
+    got = (dataset.observations.shape[1], dataset.actions.shape[1])
+    if got != (task.observation_size, task.action_size) or states not in (0, task.model.nq + task.model.nv):
+        raise UserError(
+            f"{storage.folder(id)}: {got[0]} observations, {got[1]} actions and {states} numbers of state are not "
+            f"those of {task.id}; {storage.remedy(id)}"
+        )
 
 
 def parts(id: Id) -> list[Id]:
@@ -75,7 +87,7 @@ def collect(
     id: Id, engine: str = "auto", progress: Callable[[int, int], None] = lambda episodes, steps: None
 ) -> Dataset:
     """Play the episodes of a dataset."""
-    task = tasks.make(id.task, pick_engine(engine))
+    task = tasks.make(id.task, engine)
     if id.source == "random":
         act, params = uniform_act(task.action_size), None
     else:
@@ -111,7 +123,10 @@ def collect(
     return dataset
 
 
+@functools.cache
 def uniform_act(action_dim: int):
+    """An `Act` that draws uniform actions."""
+
     def act(params, obs, keys):
         return jax.vmap(lambda key: jax.random.uniform(key, (action_dim,), minval=-1.0, maxval=1.0))(keys)
 

@@ -102,10 +102,14 @@ def from_d4rl(path: Path, task: str, max_episode_steps: int = 1000) -> Dataset:
     there are `next_observations`. So:
       - an episode ends at a terminal, at a timeout, after `max_episode_steps`, and wherever the next observation is
         not the one that follows;
-      - without `next_observations`, the last step of a timed-out episode has no successor and is dropped; a
-        terminal step is kept, with its own observation standing in for the last one, which nothing bootstraps from.
+      - without `next_observations`, the last step of an episode that was cut or timed out has no successor that is
+        surely its own and is dropped; a terminal step is kept, with its own observation standing in for the last one,
+        which nothing bootstraps from.
     """
     import h5py
+
+    if max_episode_steps < 1:
+        raise UserError(f"max_episode_steps={max_episode_steps}; at least 1 is needed")
 
     def column(name: str, kinds: str) -> np.ndarray:
         array = storage.read_column(file, name, None)
@@ -142,11 +146,8 @@ def from_d4rl(path: Path, task: str, max_episode_steps: int = 1000) -> Dataset:
     observations, steps, terminals, lengths = [], [], [], []
     for first, stop in pieces:
         is_terminal = bool(terminal[stop - 1])
-        inner = stop < num and not ends[stop - 1]  # cut by max_episode_steps: the next row follows on
         if next_obs is not None:
             last = next_obs[stop - 1]
-        elif inner:
-            last = obs[stop]
         elif is_terminal:
             last = obs[stop - 1]
         else:

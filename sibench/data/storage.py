@@ -27,7 +27,7 @@ COLUMNS = {
     "seeds": np.uint64,
     "initial_states": np.float32,
 }
-MAX_BYTES = 16 << 30
+MAX_COLUMN_BYTES, MAX_CHUNK_BYTES = 4 << 30, 64 << 20
 DATA, CARD, MANIFEST = "data.hdf5", "card.json", "MANIFEST.json"
 
 
@@ -91,12 +91,18 @@ def read_card(id: Id) -> dict[str, Any]:
         raise _refused(path / CARD, error, id) from None
 
 
+def is_intact(id: Id) -> bool:
+    """Whether the data is there and has the hash that its manifest says."""
+    file = folder(id) / DATA
+    return file.exists() and files.sha256(file) == read_card(id)["data_sha256"]
+
+
 def read(id: Id) -> Dataset:
     """The dataset, after its hashes, its HDF5 structure and its arrays have been checked."""
     card = read_card(id)
     file = folder(id) / DATA
     try:
-        if files.sha256(file) != card["data_sha256"]:
+        if not is_intact(id):
             raise ValueError("differs from its sha256")
         columns = read_hdf5(file, COLUMNS)
     except (OSError, ValueError, KeyError, RuntimeError) as error:
@@ -109,7 +115,14 @@ def read(id: Id) -> Dataset:
 
 
 def _refused(file: Path, why: object, id: Id) -> UserError:
-    return UserError(f"{file}: refused: {why}; delete the folder and make it again: {command(id)}")
+    return UserError(f"{file}: refused: {why}; {remedy(id)}")
+
+
+def remedy(id: Id) -> str:
+    """What to do about a bad dataset."""
+    if id.kind == "other":
+        return "delete its folder and import it again"
+    return f"delete its folder and make it again: {command(id)}"
 
 
 def read_hdf5(path: Path, columns: dict[str, Any]) -> dict[str, np.ndarray]:
@@ -142,8 +155,10 @@ def read_column(group, name: str, dtype: Any) -> np.ndarray:
     if names - {h5py.h5z.FILTER_FLETCHER32, h5py.h5z.FILTER_DEFLATE, h5py.h5z.FILTER_SHUFFLE}:
         raise ValueError(f"'{name}' is stored with a filter that is not allowed")
     stored = column.id.get_storage_size()
-    if column.nbytes > MAX_BYTES or column.nbytes > 100 * stored + 4096:
+    if column.nbytes > MAX_COLUMN_BYTES or column.nbytes > (64 << 20) + 100 * stored:
         raise ValueError(f"'{name}' declares {column.nbytes} bytes and stores {stored}")
+    if column.chunks and int(np.prod(column.chunks, dtype=object)) * column.dtype.itemsize > MAX_CHUNK_BYTES:
+        raise ValueError(f"'{name}' has chunks of shape {column.chunks}")
     return column[()]
 
 

@@ -1,4 +1,4 @@
-"""What a task is: an MDP as a `brax.envs.Env`, so brax's trainers, wrappers and everybody's code run it unchanged."""
+"""What a task is: an MDP as a `brax.envs.Env`, which brax's wrappers and trainers take as it is."""
 
 import functools
 from typing import ClassVar
