@@ -30,6 +30,8 @@ class Config:
     """Updates between checkpoints of the whole state."""
     eval_episodes: int = 16
     """Stochastic episodes per evaluation; the best policy by them is the one kept."""
+    reference_episodes: int = 1000
+    """Episodes by which the finished expert and the random policy are measured."""
     num_envs: int = 32
     """Simulations stepped together."""
     env_steps_per_update: int = 4
@@ -59,6 +61,7 @@ class Config:
 
     def __post_init__(self):
         require_positive(self, "num_updates", "eval_every", "checkpoint_every", "eval_episodes", "num_envs")
+        require_positive(self, "reference_episodes")
         require_positive(self, "env_steps_per_update", "replay_size", "batch_size", "width", "actor_every")
         updates_per_step = self.num_envs / self.env_steps_per_update
         if updates_per_step != int(updates_per_step) or self.eval_every % updates_per_step:
@@ -71,9 +74,6 @@ class Config:
                 raise UserError(f"{name}={getattr(self, name)} must be a multiple of eval_every={self.eval_every}")
 
 
-REFERENCE_EPISODES = 1000
-
-
 def main(config: Config) -> None:
     from dataclasses import asdict
 
@@ -82,7 +82,7 @@ def main(config: Config) -> None:
     task = tasks.make(config.task, config.engine)
     folder = config.out / task.name
     with files.sole_user(folder):
-        free = ("num_updates", "checkpoint_every", "out", "ship")  # a run may be made longer
+        free = ("num_updates", "checkpoint_every", "reference_episodes", "out", "ship")  # a run may be made longer
         settings = {name: value for name, value in asdict(config).items() if name not in free}
         run = provenance.start_run(folder, settings | {"engine": task.backend})
         policy, curve = train(config, task, folder)
@@ -172,7 +172,7 @@ def finish(config: Config, task, folder: Path, run: dict, policy, curve: list) -
         }
 
     judged = {
-        mode: evaluate(policy, task.name, REFERENCE_EPISODES, mode=mode, engine=task.backend)
+        mode: evaluate(policy, task.name, config.reference_episodes, mode=mode, engine=task.backend)
         for mode in ("sample", "mode")
     }
     card = {
@@ -188,16 +188,14 @@ def finish(config: Config, task, folder: Path, run: dict, policy, curve: list) -
         **run,
     }
     policies.save(folder / "expert", policy, card)
-    random = rollout(task, uniform_act(task.action_size), None, seeds("eval", task.id, REFERENCE_EPISODES))
+    random = rollout(task, uniform_act(task.action_size), None, seeds("eval", task.id, config.reference_episodes))
     references = {
         "random": summary(random.reward_sum, random.length, random.nonfinite.sum()),
         "expert": card["stochastic"],
     }
     files.write_atomic(folder / "references.json", files.to_json(references))
     for name in ("stochastic", "deterministic"):
-        print(
-            f"{task.name} expert, {name}: {card[name]['mean']:.0f} +- {card[name]['std']:.0f} over {REFERENCE_EPISODES}"
-        )
+        print(f"{task.name} expert, {name}: {card[name]['mean']:.0f} +- {card[name]['std']:.0f} of {card[name]['n']}")
     if config.ship:
         assets.ship(task.name, *(folder / name for name in ("references.json", "expert.safetensors", "expert.json")))
         print(f"shipped to {assets.ASSETS / task.name}")

@@ -11,6 +11,9 @@ import pytest
 REPO = Path(__file__).parents[1]
 TASKS = ("ant", "halfcheetah", "hopper", "walker2d")
 
+EXPERTS = tuple(task for task in TASKS if (REPO / "sibench" / "assets" / task / "expert.json").exists())
+"""Tasks that have an expert yet."""
+
 # compiled programs are shared by the many processes that the tests start
 CACHE = Path(os.environ.get("SIBENCH_TEST_CACHE", REPO / ".cache" / "test-compilation"))
 os.environ["JAX_COMPILATION_CACHE_DIR"] = str(CACHE)

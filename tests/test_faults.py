@@ -132,7 +132,8 @@ def check_killed_training(tmp_path, args, num: int, outputs: list[str]):
     killed_args = (*args, "--out", str(tmp_path / "killed"))
 
     def checkpoints():
-        return sorted(path.parent.name + path.name for path in (tmp_path / "killed").rglob("checkpoints/**/[0-9]*"))
+        complete = (tmp_path / "killed").rglob("checkpoints/**/MANIFEST.json")
+        return {str(path) for path in complete if not path.parent.name.startswith(".")}
 
     rng = random.Random(2)
     kills = sum(kill_after_progress(killed_args, checkpoints, rng.uniform(0, 0.05)) for _ in range(num))
@@ -146,7 +147,7 @@ def check_killed_training(tmp_path, args, num: int, outputs: list[str]):
 
 
 EXPERT = "data_gen.experts --task hopper --engine c --eval-every 8 --checkpoint-every 8 --num-envs 8 --width 16 "
-EXPERT += "--batch-size 8 --warmup-steps 160 --replay-size 4096 --eval-episodes 2 --num-updates"
+EXPERT += "--batch-size 8 --warmup-steps 160 --replay-size 4096 --eval-episodes 2 --reference-episodes 4 --num-updates"
 
 
 def test_killed_expert_goes_on_bit_for_bit(tmp_path):

@@ -5,7 +5,7 @@ import jax
 import numpy as np
 import pytest
 from brax.envs.base import Env
-from conftest import TASKS
+from conftest import EXPERTS, TASKS
 
 from sibench import assets, tasks
 from sibench.errors import UserError
@@ -56,7 +56,7 @@ def test_reset_noise_is_gymnasiums(name):
     )
 
 
-@pytest.mark.parametrize("name", TASKS)
+@pytest.mark.parametrize("name", EXPERTS)
 def test_reference_returns(name):
     """Measured, with how; and the quality of a return lies between them."""
     references = assets.references(name)
