@@ -17,7 +17,7 @@ class Config:
     task: tuple[str, ...] = ()
     """Tasks; all of them if not given."""
     dataset: tuple[str, ...] = ()
-    """expert, random, bc-<d> or mix-<e>; all that cannot be composed of others if not given."""
+    """expert, random, bc-<d> or mix-<e>; if not given, all whose policy ships with the package (a mix is composed)."""
     episodes: int = EPISODES
     """Episodes in each; another number than 1000 makes a smaller dataset with its own id."""
     engine: str = "auto"
@@ -33,15 +33,14 @@ class Config:
 def main(config: Config) -> None:
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    from sibench import tasks
+    from sibench import assets, tasks
     from sibench.data import storage
     from sibench.data.collect import build, is_built, parts
 
-    wanted = config.dataset or [source for source in sources() if not source.startswith("mix")]
     ids = [
-        Id(tasks.make(name, config.engine).name, source, config.episodes)
-        for name in config.task or tasks.names()
-        for source in wanted
+        Id(task.name, source, config.episodes)
+        for task in (tasks.make(name, config.engine) for name in config.task or tasks.names())
+        for source in config.dataset or ("random", *assets.shipped(task.name))
     ]
     columns = (
         TextColumn("{task.description}"),

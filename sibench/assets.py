@@ -7,6 +7,7 @@ from typing import Any
 
 from sibench import files
 from sibench.errors import UserError
+from sibench.ids import sources
 
 ASSETS = Path(__file__).parent / "assets"
 
@@ -14,6 +15,11 @@ ASSETS = Path(__file__).parent / "assets"
 def path(task: str, source: str) -> Path:
     """Without suffix; `source` is `expert` or `bc-<d>`."""
     return ASSETS / task / source
+
+
+def shipped(task: str) -> list[str]:
+    """`expert` and `bc-<d>`, as far as there are policies of them."""
+    return [source for source in sources() if path(task, source).with_suffix(".json").exists()]
 
 
 def _require(task: str, source: str) -> Path:

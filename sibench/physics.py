@@ -113,7 +113,7 @@ class CPhysics:
 
         @batch.def_vmap
         def deeper(size, batched, *args):
-            args = [a if b else jnp.broadcast_to(a, (size, *a.shape)) for a, b in zip(args, batched, strict=True)]
+            args = _broadcast(size, batched, args)
             lead = args[0].shape[:2]
             results = batch(*(a.reshape(-1, *a.shape[2:]) for a in args))
             return [r.reshape(*lead, *r.shape[1:]) for r in results], [True] * len(results)
@@ -124,8 +124,7 @@ class CPhysics:
 
         @one.def_vmap
         def first(size, batched, *args):
-            args = [a if b else jnp.broadcast_to(a, (size, *a.shape)) for a, b in zip(args, batched, strict=True)]
-            results = batch(*args)
+            results = batch(*_broadcast(size, batched, args))
             return results, [True] * len(results)
 
         return one
@@ -183,6 +182,10 @@ class CPhysics:
 # pool that runs the callback, and with as many running programs as processors nobody is left to do it. Smaller ones
 # are there at once, so batches travel in pieces.
 PIECE_BYTES = 64 << 10
+
+
+def _broadcast(size: int, batched: list[bool], args: tuple[jax.Array, ...]) -> list[jax.Array]:
+    return [a if b else jnp.broadcast_to(a, (size, *a.shape)) for a, b in zip(args, batched, strict=True)]
 
 
 def _pieces(batch: jax.Array) -> list[jax.Array]:

@@ -6,6 +6,8 @@ import sys
 import pytest
 from conftest import REPO, command
 
+from sibench import assets
+
 PROGRAMS = ["data_gen.experts", "data_gen.ladder", "data_gen.collect", "sibench.data"]
 
 
@@ -48,6 +50,14 @@ def test_mistakes_end_with_2_and_one_message(args, message, data_root):
     assert message in result.stderr + result.stdout
     assert "Traceback" not in result.stderr + result.stdout
     assert not data_root.exists() or not list(data_root.glob("[!.]*"))
+
+
+def test_collect_makes_what_there_are_policies_for(data_root):
+    """Without --dataset, as `make data` calls it: no stop at a policy that is not there."""
+    made = command("data_gen.collect", "--task", "hopper", "--episodes", "2", "--engine", "c")
+    assert made.returncode == 0, made.stderr
+    expected = {f"{source}-n2-v1" for source in ("random", *assets.shipped("hopper"))}
+    assert {path.name for path in (data_root / "hopper").glob("[!.]*")} == expected
 
 
 def test_collect_show_list_verify(data_root):
