@@ -69,6 +69,7 @@ def main(config: Config) -> None:
 
     variants = {f"{name}, kernel 0.1": bins(gains, 0.1) for name, gains in GAINS.items()}
     variants |= {f"5 gains to 16, kernel {width}": bins(GAINS["5 gains to 16"], width) for width in WIDTHS}
+    variants["4 gains to 4, kernel 0.2"] = bins(GAINS["4 gains to 4"], 0.2)
     variants["z-score, kernel 0.1"] = ZScored()
 
     results = json.loads(RESULTS.read_text()) if RESULTS.exists() else []
