@@ -11,6 +11,7 @@ from sibench import cli
 RESULTS = Path(__file__).parent / "encoders.json"
 
 GAINS = {
+    "3 gains to 1": (1 / 16, 1 / 4, 1.0),
     "4 gains to 4": (1 / 16, 1 / 4, 1.0, 4.0),
     "5 gains to 16": (1 / 16, 1 / 4, 1.0, 4.0, 16.0),
     "5 decades": (0.01, 0.1, 1.0, 10.0, 100.0),
@@ -48,7 +49,7 @@ def main(config: Config) -> None:
 
     from data_gen import cloning
     from sibench import files, provenance, tasks
-    from sibench.policies import MLP, BinsPolicy, Categorical, gaussian_kernel
+    from sibench.networks import MLP, BinsPolicy, Categorical, gaussian_kernel
 
     task = tasks.make(config.task, config.engine)
     demos = cloning.demonstrations(task)

@@ -56,8 +56,9 @@ def main(config: Config) -> None:
     import jax
 
     from data_gen import cloning
-    from sibench import files, policies, provenance, tasks
+    from sibench import files, provenance, tasks
     from sibench.errors import unknown
+    from sibench.networks import BinsPolicy
 
     task = tasks.make(config.task, config.engine)
     for level in config.levels:
@@ -65,7 +66,7 @@ def main(config: Config) -> None:
             raise unknown("level", str(level), map(str, LADDER))
     folder = config.out / task.name
     hidden = (config.width, config.width)
-    network = policies.BinsPolicy(task.action_size, hidden, config.gains, kernel_width=config.kernel_width)
+    network = BinsPolicy(task.action_size, hidden, config.gains, kernel_width=config.kernel_width)
     with files.sole_user(folder):
         demos = cloning.demonstrations(task)
         free = ("levels", "checkpoint_every", "eval_episodes", "out", "ship")

@@ -16,7 +16,8 @@ from brax.training.acme import running_statistics, specs
 from brax.training.agents.sac import losses, networks
 from brax.training.types import Transition
 
-from sibench.policies import GaussianPolicy, Policy
+from sibench.networks import GaussianPolicy
+from sibench.policies import Policy
 from sibench.tasks import Task
 
 

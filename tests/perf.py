@@ -19,7 +19,7 @@ from mujoco.batch import Batch
 from sibench import tasks
 from sibench.cli import threads
 from sibench.evaluation import policy_act
-from sibench.policies import BinsPolicy
+from sibench.networks import BinsPolicy
 
 NUM, SECONDS, ROUNDS = 256, 1.0, 3
 

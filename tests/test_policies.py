@@ -10,9 +10,10 @@ import pytest
 import safetensors.numpy
 from conftest import EXPERTS
 
-from sibench import assets, files, policies
+from sibench import assets, files, networks, policies
 from sibench.errors import UserError
-from sibench.policies import BinsPolicy, Categorical, GaussianPolicy, Policy, TanhGaussian
+from sibench.networks import BinsPolicy, Categorical, GaussianPolicy, TanhGaussian
+from sibench.policies import Policy
 
 
 def make(network, obs_dim=11):
@@ -20,7 +21,7 @@ def make(network, obs_dim=11):
 
 
 def test_multi_scale_by_hand():
-    encoded = policies.multi_scale(jnp.array([[0.5, -40.0]]), (0.25, 4.0))
+    encoded = networks.multi_scale(jnp.array([[0.5, -40.0]]), (0.25, 4.0))
     np.testing.assert_allclose(encoded, np.tanh([[0.125, -10.0, 2.0, -160.0]]), rtol=1e-6)
 
 
@@ -53,7 +54,7 @@ def test_the_basis_spans_the_kernel():
     full = np.exp(-((bins[:, None] - bins) ** 2) / (2 * 0.1**2))
     singular = np.linalg.svd(full, compute_uv=False)
     assert (singular > 1e-3 * singular[0]).sum() <= 25
-    basis = np.asarray(policies.gaussian_kernel(101, 25, 0.1), np.float64)
+    basis = np.asarray(networks.gaussian_kernel(101, 25, 0.1), np.float64)
     smooth = full @ np.random.default_rng(0).normal(size=(101, 50))
     fitted = basis.T @ np.linalg.lstsq(basis.T, smooth, rcond=1e-6)[0]
     assert np.abs(fitted - smooth).max() < 1e-2 * np.abs(smooth).max()
@@ -74,7 +75,7 @@ def test_tanh_gaussian_over_bins():
     probability = jnp.exp(jax.vmap(distribution.log_prob)(centres))
     assert probability.sum() == pytest.approx(1, abs=1e-4)
     drawn = jax.vmap(distribution.sample)(jax.random.split(jax.random.key(0), 50_000))
-    frequency = np.bincount(policies.bin_of(drawn, 101)[:, 0], minlength=101) / 50_000
+    frequency = np.bincount(networks.bin_of(drawn, 101)[:, 0], minlength=101) / 50_000
     assert np.abs(frequency - probability).max() < 0.004
     far = TanhGaussian(jnp.array([3.0]), jnp.array([0.1])).log_prob(jnp.array([[-1.0], [0.0]]))
     assert np.isfinite(far).all() and far[0] < far[1] < -100
