@@ -10,8 +10,10 @@ import numpy as np
 import optax
 
 from sibench import assets
+from sibench.batches import statistics
 from sibench.data import load_privileged, observation_index
 from sibench.evaluation import policy_act
+from sibench.networks import Model, Stats, descend, init_model
 from sibench.rollout import rollout, seeds
 from sibench.tasks import Task
 
@@ -25,6 +27,7 @@ class Demonstrated(NamedTuple):
     obs: jax.Array  # [N, O]
     action: jax.Array  # [N, A]
     offsets: np.ndarray  # the first d demonstrations are the first offsets[d] steps
+    stats: Stats  # of all demonstrations
     held_out_obs: jax.Array
     held_out_action: jax.Array
     expert_nll: float  # of the expert's own actions on the held-out steps: what no clone can better
@@ -40,6 +43,7 @@ def demonstrations(task: Task) -> Demonstrated:
     held_out_obs, held_out_action = jnp.asarray(other.obs[:, :-1][in_step]), jnp.asarray(other.action[in_step])
     return Demonstrated(
         obs=jnp.asarray(demos.observations[observation_index(demos.offsets)]),
+        stats=statistics(demos.observations),
         action=jnp.asarray(demos.actions),
         offsets=demos.offsets,
         held_out_obs=held_out_obs,
@@ -50,8 +54,7 @@ def demonstrations(task: Task) -> Demonstrated:
 
 
 class State(NamedTuple):
-    params: Any
-    opt_state: optax.OptState
+    model: Model
     num_updates: jax.Array
     key: jax.Array
 
@@ -62,7 +65,7 @@ class Cloning(NamedTuple):
     loss: Any  # (State, obs, action) -> [L]
 
 
-def make(network: nn.Module, obs_dim: int, batch_size: int, learning_rate: float, num_updates: int) -> Cloning:
+def make(network: nn.Module, stats: Stats, batch_size: int, learning_rate: float, num_updates: int) -> Cloning:
     """`network` maps observations to a distribution. The learning rate decays to zero along a cosine."""
     adam = optax.adam(optax.cosine_decay_schedule(learning_rate, num_updates))
 
@@ -74,15 +77,14 @@ def make(network: nn.Module, obs_dim: int, batch_size: int, learning_rate: float
     @jax.vmap
     def init(key: jax.Array) -> State:
         params_key, key = jax.random.split(key)
-        params = network.init(params_key, jnp.zeros((1, obs_dim)))
-        return State(params, adam.init(params), jnp.zeros((), jnp.int32), key)
+        model = init_model(network, adam, params_key, stats, stats.mean[None])
+        return State(model, jnp.zeros((), jnp.int32), key)
 
     def update(state: State, num_steps: jax.Array, obs: jax.Array, action: jax.Array) -> tuple[State, jax.Array]:
         batch_key, key = jax.random.split(state.key)
         index = jax.random.randint(batch_key, (batch_size,), 0, num_steps)
-        value, grads = jax.value_and_grad(loss)(state.params, obs[index], action[index])
-        updates, opt_state = adam.update(grads, state.opt_state)
-        return State(optax.apply_updates(state.params, updates), opt_state, state.num_updates + 1, key), value
+        model, value = descend(state.model, adam, lambda params: loss(params, obs[index], action[index]))
+        return State(model, state.num_updates + 1, key), value
 
     lanes = jax.vmap(update, in_axes=(0, 0, None, None))
 
@@ -93,6 +95,6 @@ def make(network: nn.Module, obs_dim: int, batch_size: int, learning_rate: float
 
     @jax.jit
     def losses(states: State, obs: jax.Array, action: jax.Array) -> jax.Array:
-        return jax.vmap(loss, in_axes=(0, None, None))(states.params, obs, action)
+        return jax.vmap(loss, in_axes=(0, None, None))(states.model.params, obs, action)
 
     return Cloning(init, chunk, losses)

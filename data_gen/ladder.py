@@ -33,10 +33,6 @@ class Config:
     """Adam learning rate at the start; it decays to zero along a cosine."""
     width: int = 512
     """Units in each of the two hidden layers."""
-    gains: tuple[float, ...] = (1 / 16, 1 / 4, 1.0, 4.0, 16.0)
-    """Gains of the multi-scale encoder."""
-    kernel_width: float = 0.1
-    """Width of the Gaussian kernel on the last layer, in units of the action range [-1, 1]."""
     checkpoint_every: int = 10_000
     """Updates between checkpoints and lines of progress."""
     eval_episodes: int = 100
@@ -66,7 +62,7 @@ def main(config: Config) -> None:
             raise unknown("level", str(level), map(str, LADDER))
     folder = config.out / task.name
     hidden = (config.width, config.width)
-    network = BinsPolicy(task.action_size, hidden, config.gains, kernel_width=config.kernel_width)
+    network = BinsPolicy(task.action_size, hidden)
     with files.sole_user(folder):
         demos = cloning.demonstrations(task)
         free = ("levels", "checkpoint_every", "eval_episodes", "out", "ship")
@@ -92,7 +88,7 @@ def train(config: Config, task, network, demos, run: dict, levels: tuple[int, ..
     from sibench import checkpoint, policies, provenance
     from sibench.errors import UserError
 
-    learner = cloning.make(network, task.observation_size, config.batch_size, config.learning_rate, config.num_updates)
+    learner = cloning.make(network, demos.stats, config.batch_size, config.learning_rate, config.num_updates)
     num_steps = jnp.array([demos.offsets[level] for level in levels])
     key = jax.random.key(config.seed)
     states = learner.init(jnp.stack([jax.random.fold_in(key, level) for level in levels]))
@@ -130,7 +126,7 @@ def train(config: Config, task, network, demos, run: dict, levels: tuple[int, ..
             "command": provenance.command(),
             **run,
         }
-        params = jax.tree.map(lambda leaf, lane=lane: leaf[lane], states.params)
+        params = jax.tree.map(lambda leaf, lane=lane: leaf[lane], states.model.params)
         policies.save(folder / f"bc-{level}", policies.Policy(network, params, task.observation_size), card, np.float16)
 
 

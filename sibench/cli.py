@@ -10,10 +10,10 @@ import tyro
 from sibench.errors import UserError
 
 
-def run(main: Callable[[Any], Any], config_type: Any, prog: str) -> None:
+def run(main: Callable[[Any], Any], config_type: Any, prog: str, default: Any = None) -> None:
     """Parse a config, run `main` on it, and turn a user's mistake into one line and exit code 2."""
     try:
-        main(tyro.cli(config_type, prog=prog))
+        main(tyro.cli(config_type, prog=prog, default=default))
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)

@@ -1,12 +1,63 @@
 """Networks, and what they say about actions. Which of them a method uses, and on what, stands in the method's file."""
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
+import flax
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
+
+GAINS = (1 / 16, 1 / 4, 1.0, 4.0)
+"""Gains of the multi-scale encoder. data_gen/encoders.json has the comparison that they come from."""
+
+
+class Stats(NamedTuple):
+    """Mean and standard deviation of the observations that a learner has."""
+
+    mean: jax.Array  # [O]
+    std: jax.Array  # [O]
+
+
+class Model(flax.struct.PyTreeNode):
+    """Parameters and optimiser state: arrays only, so that any two runs have the same tree."""
+
+    params: Any
+    opt_state: optax.OptState
+
+
+def init_model(
+    network: nn.Module, adam: optax.GradientTransformation, key: jax.Array, stats: Stats, *inputs: jax.Array
+) -> Model:
+    """A network with fresh weights, whose encoder knows the statistics of what it will see."""
+    params = with_stats(network.init(key, *inputs), stats)
+    return Model(params, adam.init(params))
+
+
+def with_stats(params: Any, stats: Stats) -> Any:
+    """Give every encoder in `params` these statistics."""
+
+    def replace(path, leaf):
+        return stats._asdict()[path[-1].key.removeprefix("obs_")] if is_statistic(path) else leaf
+
+    return jax.tree.map_with_path(replace, params)
+
+
+def is_statistic(path: tuple) -> bool:
+    """Whether a parameter's path is that of an encoder's statistics, which nothing trains or decays."""
+    names = [key.key for key in path]
+    return "encoder" in names or names[-1] in ("obs_mean", "obs_std")
+
+
+def descend(
+    model: Model, adam: optax.GradientTransformation, loss: Callable[[Any], Any], has_aux: bool = False
+) -> tuple[Model, Any]:
+    """One optimiser step down `loss(params)`; returns the loss (and what comes with it) before the step."""
+    value, grads = jax.value_and_grad(loss, has_aux=has_aux)(model.params)
+    updates, opt_state = adam.update(grads, model.opt_state, model.params)
+    return Model(optax.apply_updates(model.params, updates), opt_state), value
 
 
 class MLP(nn.Module):
@@ -20,12 +71,47 @@ class MLP(nn.Module):
         return nn.Dense(self.out)(x)
 
 
-def multi_scale(x: jax.Array, gains: Sequence[float]) -> jax.Array:
-    """The raw vector squashed at several gains: small ones never saturate, large ones resolve small signals.
+class Encoder(nn.Module):
+    """Raw observations standardised, and squashed at several gains; several observations, (s, s'), side by side.
 
-    VfO, appendix A, names the encoder and what it is for, not its formula; this is our reading of it.
+    The small gains never saturate, the large ones resolve small signals, whatever the statistics are like. VfO,
+    appendix A, names such an encoder and what it is for, not its formula: this is our reading of it. The statistics are
+    parameters, so that they travel with the weights, but are not trained.
     """
-    return jnp.concatenate([jnp.tanh(gain * x) for gain in gains], axis=-1)
+
+    gains: Sequence[float] = GAINS
+
+    @nn.compact
+    def __call__(self, *observations: jax.Array) -> jax.Array:
+        shape = observations[0].shape[-1:]
+        mean = jax.lax.stop_gradient(self.param("mean", nn.initializers.zeros, shape))
+        std = jax.lax.stop_gradient(self.param("std", nn.initializers.ones, shape))
+        features = []
+        for x in observations:
+            features += [jnp.clip((x - mean) / std, -10, 10), *(jnp.tanh(gain * x) for gain in self.gains)]
+        return jnp.concatenate(features, axis=-1)
+
+
+class Value(nn.Module):
+    """One number for one or several observations, and an action if there is one: v(s), V(s, s'), nu(s, a)."""
+
+    hidden: Sequence[int] = (512, 512)
+
+    @nn.compact
+    def __call__(self, *observations: jax.Array, action: jax.Array | None = None) -> jax.Array:
+        return Features(self.hidden, 1)(*observations, action=action)[..., 0]
+
+
+class Features(nn.Module):
+    """Several numbers for the same."""
+
+    hidden: Sequence[int]
+    out: int
+
+    @nn.compact
+    def __call__(self, *observations: jax.Array, action: jax.Array | None = None) -> jax.Array:
+        x = Encoder(name="encoder")(*observations)
+        return MLP(self.hidden, self.out)(x if action is None else jnp.concatenate([x, action], axis=-1))
 
 
 class Categorical(NamedTuple):
@@ -88,15 +174,15 @@ class BinsPolicy(nn.Module):
 
     action_dim: int
     hidden: Sequence[int] = (512, 512)
-    gains: Sequence[float] = (1 / 16, 1 / 4, 1.0, 4.0, 16.0)
+    gains: Sequence[float] = GAINS
     bins: int = 101
     basis: int = 25
     kernel_width: float = 0.1
 
     @nn.compact
-    def __call__(self, obs: jax.Array) -> Categorical:
-        u = MLP(self.hidden, self.action_dim * self.basis)(multi_scale(obs, self.gains))
-        u = u.reshape(*obs.shape[:-1], self.action_dim, self.basis)
+    def __call__(self, *observations: jax.Array) -> Categorical:
+        u = MLP(self.hidden, self.action_dim * self.basis)(Encoder(self.gains, name="encoder")(*observations))
+        u = u.reshape(*u.shape[:-1], self.action_dim, self.basis)
         return Categorical(u @ gaussian_kernel(self.bins, self.basis, self.kernel_width))
 
 
@@ -107,14 +193,14 @@ def gaussian_kernel(bins: int, basis: int, width: float) -> jax.Array:
 
 
 class GaussianPolicy(nn.Module):
-    """The experts' policy: what brax's SAC trains, with its observation statistics inside."""
+    """A tanh-Gaussian policy of standardised observations: the experts', as brax's SAC trains it."""
 
     action_dim: int
     hidden: Sequence[int] = (256, 256)
 
     @nn.compact
     def __call__(self, obs: jax.Array) -> TanhGaussian:
-        mean = self.param("obs_mean", nn.initializers.zeros, (obs.shape[-1],))
-        std = self.param("obs_std", nn.initializers.ones, (obs.shape[-1],))
+        mean = jax.lax.stop_gradient(self.param("obs_mean", nn.initializers.zeros, (obs.shape[-1],)))
+        std = jax.lax.stop_gradient(self.param("obs_std", nn.initializers.ones, (obs.shape[-1],)))
         loc, scale = jnp.split(MLP(self.hidden, 2 * self.action_dim)((obs - mean) / std), 2, axis=-1)
         return TanhGaussian(loc, jax.nn.softplus(scale) + 0.001)

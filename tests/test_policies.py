@@ -21,7 +21,7 @@ def make(network, obs_dim=11):
 
 
 def test_multi_scale_by_hand():
-    encoded = networks.multi_scale(jnp.array([[0.5, -40.0]]), (0.25, 4.0))
+    encoded = networks.multi_scale(jnp.array([[0.5, -40.0]]), gains=(0.25, 4.0))
     np.testing.assert_allclose(encoded, np.tanh([[0.125, -10.0, 2.0, -160.0]]), rtol=1e-6)
 
 

@@ -1,0 +1,259 @@
+"""Offline imitation in a dynamics representation learned by noise-contrastive estimation.
+
+Ma et al., 2025, arXiv 2508.14383 (ReprValueDICE), after the first author's development code, since no release exists.
+The dynamics are factorised, P(s' | s, a) = <phi(s, a), mu(s')> p_n(s') with p_n the background's states, and trained
+first, then frozen:
+
+    (1) L_repr = - 2 E_B phi'mu(s') + E_{B, s~ from p_n} (phi'mu(s~))^2 + c E_B (log max(phi'mu(s'), 1e-6))^2
+
+--variant privileged     the published method; it needs the expert's actions a
+    nu(s, a) = phi(s, a)'omega + zeta(s, a),     Delta = nu(s, a) - gamma (1 - d) nu(s', a'),     a' from pi(s')
+    (2) J    = log E_E exp Delta - (1 - gamma) E_E nu(s, a~),     a~ from pi(s)
+    (3) L_nu = J + 10 E (|grad nu| - 1)^2 + 0.1 E_E zeta^2,     L_pi = - J
+
+--variant inverse        ours, action-free: the same on actions drawn from the model's own inverse,
+    (4) p(a | s, s') ~ pi_B(a | s) phi(s, a)'mu(s'),     pi_B a clone of the background's behaviour
+
+--variant value          ours, action-free: VfO with its bootstrap linear in phi,
+    (5) L_v   = E_{(1 - alpha) D_E + alpha D_B} (v(s) - 1[E] - gamma b(s'))^2,     b = (1 - d) v- + d 1[E] / (1 - gamma)
+    (6) L_om  = E_B (phi'omega - gamma b(s'))^2,     L_pi = - E_B exp((phi'omega - v(s)) / lambda) log pi(a | s)
+
+Against the development code: no online replay (kappa = 0), no absorbing-state flag, no orthogonal regulariser, the
+policy's gradient also goes through phi, and the gradient penalty interpolates expert and background steps.
+
+    python algorithms/nce.py --task hopper --dataset bc-10 --variant value
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import flax
+import jax
+import jax.numpy as jnp
+import optax
+
+from sibench.batches import sample
+from sibench.errors import UserError, require_positive
+from sibench.networks import BinsPolicy, Features, GaussianPolicy, Model, Value, descend, init_model, with_stats
+from sibench.policies import Policy
+from sibench.train import Algorithm, RunConfig, Spec, adam, run
+
+
+@dataclass(frozen=True)
+class Config(RunConfig):
+    """Offline imitation in a representation of the dynamics (NCE)."""
+
+    variant: Literal["privileged", "inverse", "value"] = "inverse"
+    """privileged: as published, with expert actions; inverse and value: action-free forms of our own."""
+    features: int = 1024
+    """Dimension of phi and mu (development code)."""
+    repr_steps: int = 10_000
+    """Updates of the representation (development code), and of pi_B."""
+    log_weight: float = 10.0
+    """c of (1) (development code)."""
+    discount: float = 0.99
+    """gamma."""
+    nu_learning_rate: float = 1e-3
+    """Adam learning rate of nu (development code)."""
+    policy_learning_rate: float = 1e-5
+    """Adam learning rate of the policy trained against nu (development code)."""
+    candidates: int = 16
+    """Draws from pi_B among which (4) chooses, for each expert step and update (inverse)."""
+    mixture: float = 0.5
+    """alpha, the share of background steps in (5) (value)."""
+    temperature: float = 1.0
+    """lambda of (6) (value)."""
+    max_weight: float = 100.0
+    """Upper clip of the weights of (6) (value)."""
+    target_every: int = 200
+    """Updates between copies of v into v- (value)."""
+
+    def __post_init__(self):
+        super().__post_init__()
+        require_positive(self, "features", "repr_steps", "candidates", "target_every")
+        if not (0 < self.discount < 1 and 0 < self.mixture < 1 and self.temperature > 0):
+            raise UserError(
+                f"discount={self.discount}, mixture={self.mixture}, temperature={self.temperature}: "
+                "the first two lie between 0 and 1, the last above 0"
+            )
+
+
+class State(flax.struct.PyTreeNode):
+    representation: Model
+    clone: Model | None
+    nu: Model | None
+    value: Model | None
+    target: dict | None
+    policy: Model
+    num_updates: jax.Array
+
+
+def repr_loss(positive: jax.Array, negative: jax.Array, log_weight: float) -> jax.Array:
+    """Equation (1). positive [B]: phi'mu of successors; negative [B, B]: of all pairs of a step and another state."""
+    log = jnp.log(jnp.maximum(positive, 1e-6))
+    return -2 * positive.mean() + (negative**2).mean() + log_weight * (log**2).mean()
+
+
+def dual(delta: jax.Array, own_nu: jax.Array, discount: float) -> jax.Array:
+    """Equation (2)."""
+    return jax.nn.logsumexp(delta) - jnp.log(len(delta)) - (1 - discount) * own_nu.mean()
+
+
+def value_loss(value, target, is_expert, mixture: float) -> jax.Array:
+    """Equation (5)."""
+    error = (value - target) ** 2
+    expert, background = (error * is_expert).sum() / is_expert.sum(), (error * ~is_expert).sum() / (~is_expert).sum()
+    return (1 - mixture) * expert + mixture * background
+
+
+def make(config: Config, spec: Spec) -> Algorithm:
+    phi_net, mu_net = Features(config.hidden, config.features), Features(config.hidden, config.features)
+    zeta, value = Value(config.hidden), Value(config.hidden)
+    clone = BinsPolicy(spec.action_dim, config.hidden)
+    against_nu = config.variant != "value"
+    policy = GaussianPolicy(spec.action_dim, config.hidden) if against_nu else clone
+    optimiser, nu_adam = adam(config), optax.adam(config.nu_learning_rate)
+    policy_adam = optax.adam(config.policy_learning_rate) if against_nu else optimiser
+    half = config.batch_size // 2
+
+    def phi(model_params, obs, action):
+        return phi_net.apply(model_params["phi"], obs, action=action) / config.features**0.5
+
+    def mu(model_params, obs):
+        return mu_net.apply(model_params["mu"], obs) / config.features**0.5
+
+    def init(data, key):
+        phi_key, mu_key, clone_key, zeta_key, omega_key, value_key, policy_key = jax.random.split(key, 7)
+        obs, action = data.background.observations[:1], data.background.action[:1]
+        stats = data.background.stats
+        pair = {"phi": phi_net.init(phi_key, obs, action=action), "mu": mu_net.init(mu_key, obs)}
+        pair = with_stats(pair, stats)
+        omega = jax.random.normal(omega_key, (config.features,))
+        nu_params = {"omega": omega}
+        if against_nu:
+            nu_params["zeta"] = with_stats(zeta.init(zeta_key, obs, action=action), stats)
+        value_model = None if against_nu else init_model(value, optimiser, value_key, stats, obs)
+        return State(
+            representation=Model(pair, optimiser.init(pair)),
+            clone=init_model(clone, optimiser, clone_key, stats, obs) if config.variant == "inverse" else None,
+            nu=Model(nu_params, nu_adam.init(nu_params)),
+            value=value_model,
+            target=None if against_nu else jax.tree.map(jnp.copy, value_model.params),
+            policy=init_model(policy, policy_adam, policy_key, stats, obs),
+            num_updates=jnp.zeros((), jnp.int32),
+        )
+
+    def pretrain(state, data, key):
+        step_key, negative_key = jax.random.split(key)
+        batch = sample(data.background, config.batch_size, step_key)
+        noise = sample(data.background, config.batch_size, negative_key).next_obs
+
+        def loss_repr(params):
+            steps, successors = (
+                phi.apply(params["phi"], batch.obs, batch.action),
+                mu.apply(params["mu"], batch.next_obs),
+            )
+            negative = steps @ mu(params, noise).T
+            return repr_loss((steps * successors).sum(-1), negative, config.log_weight)
+
+        model, error = descend(state.representation, optimiser, loss_repr)
+        state, metrics = state.replace(representation=model), {"repr_loss": error}
+        if config.variant == "inverse":
+            cloned, metrics["clone_loss"] = descend(
+                state.clone, optimiser, lambda params: -clone.apply(params, batch.obs).log_prob(batch.action).mean()
+            )
+            state = state.replace(clone=cloned)
+        return state, metrics
+
+    def inverse(state, expert, key):
+        """A draw from (4) for each expert step: from pi_B first, then among these by phi'mu."""
+        draw_key, choice_key = jax.random.split(key)
+        actions = clone.apply(state.clone.params, expert.obs)
+        drawn = jax.vmap(actions.sample)(jax.random.split(draw_key, config.candidates))  # [M, B, A]
+        obs = jnp.broadcast_to(expert.obs, (config.candidates, *expert.obs.shape))
+        steps = phi(state.representation.params, obs, drawn)
+        density = (steps * mu(state.representation.params, expert.next_obs)).sum(-1)
+        chosen = jax.random.categorical(choice_key, jnp.log(jnp.maximum(density, 1e-6)), axis=0)
+        return jnp.take_along_axis(drawn, chosen[None, :, None], axis=0)[0]
+
+    def update_against_nu(state, data, key):
+        expert_key, background_key, label_key, own_key, next_key, mix_key = jax.random.split(key, 6)
+        expert = sample(data.expert, config.batch_size, expert_key)
+        background = sample(data.background, config.batch_size, background_key)
+        action = expert.action if config.variant == "privileged" else inverse(state, expert, label_key)
+
+        def nu(params, obs, action):
+            features = phi(state.representation.params, obs, action)
+            residual = zeta.apply(params["zeta"], obs, action=action)
+            return features @ params["omega"] + residual, residual
+
+        def objective(nu_params, policy_params):
+            own = policy.apply(policy_params, expert.obs).sample(own_key)
+            following = policy.apply(policy_params, expert.next_obs).sample(next_key)
+            obs = jnp.concatenate([expert.obs, expert.next_obs, expert.obs])
+            values, residual = nu(nu_params, obs, jnp.concatenate([action, following, own]))
+            at_expert, at_next, at_own = jnp.split(values, 3)
+            delta = at_expert - config.discount * (1 - expert.terminal) * at_next
+            return dual(delta, at_own, config.discount), residual[: config.batch_size]
+
+        share = jax.random.uniform(mix_key, (config.batch_size, 1))
+        between = (share * expert.obs + (1 - share) * background.obs, share * action + (1 - share) * background.action)
+
+        def loss_nu(params):
+            j, residual = objective(params, state.policy.params)
+            slopes = jax.grad(lambda obs, action: nu(params, obs, action)[0].sum(), argnums=(0, 1))(*between)
+            slope = jnp.sqrt((jnp.concatenate(slopes, -1) ** 2).sum(-1) + 1e-12)
+            return j + 10 * ((slope - 1) ** 2).mean() + 0.1 * (residual**2).mean(), j
+
+        nu_model, (nu_error, j) = descend(state.nu, nu_adam, loss_nu, has_aux=True)
+        policy_model, _ = descend(state.policy, policy_adam, lambda params: -objective(state.nu.params, params)[0])
+        state = state.replace(nu=nu_model, policy=policy_model, num_updates=state.num_updates + 1)
+        return state, {"nu_loss": nu_error, "dual": j}
+
+    def update_value(state, data, key):
+        expert_key, background_key = jax.random.split(key)
+        expert, background = sample(data.expert, half, expert_key), sample(data.background, half, background_key)
+        is_expert = jnp.arange(2 * half) < half
+        terminal = jnp.concatenate([expert.terminal, background.terminal])
+        next_value = value.apply(state.target, jnp.concatenate([expert.next_obs, background.next_obs]))
+        bootstrap = config.discount * ((1 - terminal) * next_value + terminal * is_expert / (1 - config.discount))
+
+        def loss_v(params):
+            v = value.apply(params, jnp.concatenate([expert.obs, background.obs]))
+            return value_loss(v, is_expert + bootstrap, is_expert, config.mixture), v[half:]
+
+        value_model, (value_error, v) = descend(state.value, optimiser, loss_v, has_aux=True)
+        features = phi(state.representation.params, background.obs, background.action)
+
+        def loss_omega(params):
+            predicted = features @ params["omega"]
+            return ((predicted - bootstrap[half:]) ** 2).mean(), predicted
+
+        nu_model, (omega_error, predicted) = descend(state.nu, nu_adam, loss_omega, has_aux=True)
+        weight = jnp.exp(jnp.minimum((predicted - v) / config.temperature, jnp.log(config.max_weight)))
+
+        def loss_pi(params):
+            return -(weight * policy.apply(params, background.obs).log_prob(background.action)).mean()
+
+        policy_model, policy_error = descend(state.policy, policy_adam, loss_pi)
+        num_updates = state.num_updates + 1
+        target = optax.periodic_update(value_model.params, state.target, num_updates, config.target_every)
+        state = state.replace(
+            nu=nu_model, value=value_model, target=target, policy=policy_model, num_updates=num_updates
+        )
+        metrics = {"value_loss": value_error, "omega_loss": omega_error, "policy_loss": policy_error}
+        return state, metrics | {"value": v.mean(), "weight": weight.mean()}
+
+    return Algorithm(
+        name=f"nce-{config.variant}",
+        init=init,
+        update=update_against_nu if against_nu else update_value,
+        policy=lambda state: Policy(policy, state.policy.params, spec.obs_dim),
+        pretrain=pretrain,
+        num_pretrain=config.repr_steps,
+        privileges=("expert actions",) if config.variant == "privileged" else (),
+    )
+
+
+if __name__ == "__main__":
+    run(Config, make)

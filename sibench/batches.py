@@ -1,0 +1,135 @@
+"""Datasets on the device, and the batches that learners draw from them.
+
+The episodes of all datasets of a run lie end to end in arrays that all lanes share, and a lane holds its own stretch of
+them: so lanes may differ in dataset at no cost.
+
+    observations   o0 o1 o2 o3 | o0 o1 o2 | ...      T + 1 an episode
+    start          0  1  2       4  5       ...      the observation that a step starts from
+    inner          0  1          3          ...      the steps that have another one after them in their episode
+    opening        0             4          ...      the observation that an episode starts from
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from sibench.data import Dataset, Demonstrations, observation_index
+from sibench.networks import Stats
+
+
+class Stretch(NamedTuple):
+    """Which rows are a lane's own."""
+
+    first_step: jax.Array
+    num_steps: jax.Array
+    first_episode: jax.Array
+    num_episodes: jax.Array
+
+
+class Source(NamedTuple):
+    """What a learner draws from. `action` and `reward` are None where it may not see them."""
+
+    observations: jax.Array  # [M, O]
+    action: jax.Array | None  # [N, A]
+    reward: jax.Array | None  # [N]
+    terminal: jax.Array  # [N] 1.0 where the task ended for good
+    start: jax.Array  # [N]
+    inner: jax.Array  # [N - E]
+    opening: jax.Array  # [E]
+    stats: Stats  # [O], of the lane's own observations
+    stretch: Stretch
+
+
+class Data(NamedTuple):
+    """What `update(state, data, key)` gets."""
+
+    background: Source
+    expert: Source
+
+
+class Batch(NamedTuple):
+    obs: jax.Array  # [B, O]
+    action: jax.Array | None  # [B, A]
+    reward: jax.Array | None  # [B]
+    next_obs: jax.Array  # [B, O]
+    terminal: jax.Array  # [B]
+
+
+def sample(source: Source, num: int, key: jax.Array) -> Batch:
+    """Steps, uniformly, with replacement."""
+    own = source.stretch
+    return _steps(source, own.first_step + jax.random.randint(key, (num,), 0, own.num_steps))
+
+
+def sample_pairs(source: Source, num: int, key: jax.Array) -> tuple[Batch, jax.Array]:
+    """Steps that another one of their episode follows, and the observation [B, O] after that one."""
+    own = source.stretch
+    first, size = own.first_step - own.first_episode, own.num_steps - own.num_episodes
+    step = source.inner[first + jax.random.randint(key, (num,), 0, size)]
+    return _steps(source, step), source.observations[source.start[step] + 2]
+
+
+def sample_openings(source: Source, num: int, key: jax.Array) -> jax.Array:
+    """First observations of episodes, [B, O]."""
+    own = source.stretch
+    episode = own.first_episode + jax.random.randint(key, (num,), 0, own.num_episodes)
+    return source.observations[source.opening[episode]]
+
+
+def _steps(source: Source, step: jax.Array) -> Batch:
+    obs = source.start[step]
+    return Batch(
+        obs=source.observations[obs],
+        action=None if source.action is None else source.action[step],
+        reward=None if source.reward is None else source.reward[step],
+        next_obs=source.observations[obs + 1],
+        terminal=source.terminal[step],
+    )
+
+
+def make_source(
+    datasets: Sequence[Dataset | Demonstrations], lane_dataset: Sequence[int], *, actions: bool, rewards: bool
+) -> Source:
+    """Put datasets on the device; lane i draws from `datasets[lane_dataset[i]]`.
+
+    Args:
+        actions, rewards: what the learner may see. What it may not see never gets to the device.
+    """
+    offsets = [data.offsets for data in datasets]
+    steps = np.cumsum([0, *(o[-1] for o in offsets)])
+    episodes = np.cumsum([0, *(len(o) - 1 for o in offsets)])
+    offsets = np.concatenate([[0], *(o[1:] + first for o, first in zip(offsets, steps, strict=False))])
+    inner = np.ones(offsets[-1], bool)
+    inner[offsets[1:] - 1] = False
+
+    def join(name: str, dtype: type) -> jax.Array:
+        return jnp.asarray(np.concatenate([getattr(data, name) for data in datasets]).astype(dtype, copy=False))
+
+    lane = np.asarray(lane_dataset)
+    columns = (steps[lane], np.diff(steps)[lane], episodes[lane], np.diff(episodes)[lane])
+    return Source(
+        observations=join("observations", np.float32),
+        action=join("actions", np.float32) if actions else None,
+        reward=join("rewards", np.float32) if rewards else None,
+        terminal=join("terminal", np.float32),
+        start=jnp.asarray(observation_index(offsets), jnp.int32),
+        inner=jnp.asarray(np.flatnonzero(inner), jnp.int32),
+        opening=jnp.asarray(offsets[:-1] + np.arange(len(offsets) - 1), jnp.int32),
+        stats=jax.tree.map(lambda *rows: jnp.stack(rows)[lane], *(statistics(data.observations) for data in datasets)),
+        stretch=Stretch(*(jnp.asarray(column, jnp.int32) for column in columns)),
+    )
+
+
+def statistics(observations: np.ndarray) -> Stats:
+    """Of every dimension; one that hardly moves is not blown up."""
+    mean, std = observations.mean(0, dtype=np.float64), observations.std(0, dtype=np.float64)
+    return Stats(jnp.asarray(mean, jnp.float32), jnp.asarray(np.maximum(std, 1e-2), jnp.float32))
+
+
+def per_lane(data: Data, lane: object, shared: object) -> Data:
+    """A tree like `data` that says `lane` where lanes differ and `shared` where they do not."""
+    trees = (jax.tree.map(lambda _: shared, source) for source in data)
+    return Data(*(tree._replace(stats=Stats(lane, lane), stretch=Stretch(*[lane] * 4)) for tree in trees))

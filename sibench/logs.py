@@ -1,0 +1,66 @@
+"""Where metrics go: a JSON line per lane and interval, and the loggers that a user asks for."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from sibench.errors import UserError
+
+
+class Log:
+    """`metrics.jsonl` of every lane; what a resumed run does again is cut off first."""
+
+    def __init__(self, folder: Path, lanes: Sequence[str], updates: int, tensorboard: bool, wandb: str):
+        self.lanes = lanes
+        self.files, self.boards, self.wandb = [], [], None
+        for lane in lanes:
+            file = folder / lane / "metrics.jsonl"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            kept = []
+            for line in file.read_text().splitlines() if file.exists() else []:
+                try:
+                    row = json.loads(line)
+                except ValueError:
+                    break  # half a line, from a kill
+                if row["updates"] <= updates:
+                    kept.append(line + "\n")
+            file.write_text("".join(kept))
+            self.files.append(open(file, "a"))  # noqa: SIM115
+        if tensorboard:
+            self.boards = [_import("tensorboardX").SummaryWriter(str(folder / lane)) for lane in lanes]
+        if wandb:
+            self.wandb = _import("wandb").init(project=wandb, name="/".join(folder.parts[-2:]), resume="allow")
+
+    def write(self, updates: int, metrics: dict[str, np.ndarray], diverged: np.ndarray) -> None:
+        """One number of each metric for each lane that has not diverged."""
+        for index, lane in enumerate(self.lanes):
+            if diverged[index]:
+                continue
+            row = {name: float(np.float32(value[index])) for name, value in metrics.items()}
+            self.files[index].write(json.dumps({"updates": updates, **row}) + "\n")
+            self.files[index].flush()
+            if self.boards:
+                for name, value in row.items():
+                    self.boards[index].add_scalar(name, value, updates)
+            if self.wandb:
+                self.wandb.log({f"{lane}/{name}": value for name, value in row.items()} | {"updates": updates})
+
+    def __enter__(self) -> "Log":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        for file in [*self.files, *self.boards]:
+            file.close()
+        if self.wandb:
+            self.wandb.finish()
+
+
+def _import(name: str):
+    import importlib
+
+    try:
+        return importlib.import_module(name)
+    except ImportError:
+        raise UserError(f"{name} is not installed; get it with: make setup EXTRAS=log") from None
