@@ -25,8 +25,10 @@ class Config:
     """Physics engine: c, mjx, or auto (mjx on a GPU, c on a CPU)."""
     seed: int = 0
     """Seed of initialisation and batches."""
-    num_updates: int = 100_000
-    """Gradient updates of each policy."""
+    num_updates: int = 40_000
+    """Gradient updates of a policy, at most."""
+    updates_per_demonstration: int = 1000
+    """Updates for each demonstration, if that is fewer; a quarter of --num-updates at least."""
     batch_size: int = 256
     """Steps per update."""
     learning_rate: float = 1e-3
@@ -43,10 +45,15 @@ class Config:
     """Replace the policies that ship with the package."""
 
     def __post_init__(self):
-        require_positive(self, "num_updates", "batch_size", "width", "checkpoint_every", "eval_episodes")
+        require_positive(self, "num_updates", "updates_per_demonstration", "batch_size", "width")
+        require_positive(self, "checkpoint_every", "eval_episodes")
+
+    def updates(self, level: int) -> int:
+        return min(self.num_updates, max(self.num_updates // 4, self.updates_per_demonstration * level))
 
 
 def main(config: Config) -> None:
+    import itertools
     from dataclasses import asdict
 
     import jax
@@ -70,7 +77,9 @@ def main(config: Config) -> None:
         settings |= {"engine": task.backend, "demonstrations_from": demos.content_sha256}
         run = provenance.start_run(folder, settings)
         # on a CPU lanes cost what they cost one after the other, and one at a time there is something to show sooner
-        for levels in [config.levels] if jax.default_backend() == "gpu" else [(level,) for level in config.levels]:
+        together = config.updates if jax.default_backend() == "gpu" else lambda level: level
+        for _, levels in itertools.groupby(sorted(config.levels), together):
+            levels = tuple(levels)
             if not all((folder / f"bc-{level}.json").exists() for level in levels):
                 train(config, task, network, demos, run, levels, folder)
         judge(config, task, folder)
@@ -88,7 +97,8 @@ def train(config: Config, task, network, demos, run: dict, levels: tuple[int, ..
     from sibench import checkpoint, policies, provenance
     from sibench.errors import UserError
 
-    learner = cloning.make(network, demos.stats, config.batch_size, config.learning_rate, config.num_updates)
+    num_updates = config.updates(levels[0])
+    learner = cloning.make(network, demos.stats, config.batch_size, config.learning_rate, num_updates)
     num_steps = jnp.array([demos.offsets[level] for level in levels])
     key = jax.random.key(config.seed)
     states = learner.init(jnp.stack([jax.random.fold_in(key, level) for level in levels]))
@@ -97,8 +107,8 @@ def train(config: Config, task, network, demos, run: dict, levels: tuple[int, ..
         states = found[1]
         print(f"{task.name} bc {levels}: resumed at update {found[0]}", flush=True)
     start, first = time.monotonic(), int(states.num_updates[0])
-    while (done := int(states.num_updates[0])) < config.num_updates:
-        num = min(config.checkpoint_every, config.num_updates - done)
+    while (done := int(states.num_updates[0])) < num_updates:
+        num = min(config.checkpoint_every, num_updates - done)
         states, train_loss = learner.chunk(states, num_steps, demos.obs, demos.action, num)
         done += num
         if not jnp.isfinite(train_loss).all():
@@ -107,7 +117,7 @@ def train(config: Config, task, network, demos, run: dict, levels: tuple[int, ..
         held_out = learner.loss(states, demos.held_out_obs, demos.held_out_action)
         rate = (done - first) / (time.monotonic() - start)
         shown = "  ".join(f"bc-{d} {a:.2f}, {b:.2f}" for d, a, b in zip(levels, train_loss, held_out, strict=True))
-        left = (config.num_updates - done) / rate / 60
+        left = (num_updates - done) / rate / 60
         print(
             f"{task.name} {done:>7} updates  nll (train, held out) {shown}  {rate:.0f}/s  {left:.0f} min left",
             flush=True,
@@ -120,6 +130,7 @@ def train(config: Config, task, network, demos, run: dict, levels: tuple[int, ..
         card = {
             "task": task.id,
             "demonstrations": level,
+            "num_updates": num_updates,
             "nll_train": float(learner.loss(lane_state, demos.obs[steps], demos.action[steps])[0]),
             "nll_held_out": float(held_out[lane]),
             "nll_held_out_expert": demos.expert_nll,
