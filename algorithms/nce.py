@@ -72,10 +72,8 @@ class Config(RunConfig):
         super().__post_init__()
         require_positive(self, "features", "repr_steps", "candidates", "target_every")
         if not (0 < self.discount < 1 and 0 < self.mixture < 1 and self.temperature > 0):
-            raise UserError(
-                f"discount={self.discount}, mixture={self.mixture}, temperature={self.temperature}: "
-                "the first two lie between 0 and 1, the last above 0"
-            )
+            given = f"discount={self.discount}, mixture={self.mixture}, temperature={self.temperature}"
+            raise UserError(f"{given}: the first two lie between 0 and 1, the last above 0")
 
 
 class State(flax.struct.PyTreeNode):
@@ -127,11 +125,9 @@ def make(config: Config, spec: Spec) -> Algorithm:
         obs, action = data.background.observations[:1], data.background.action[:1]
         stats = data.background.stats
         pair = {"phi": phi_net.init(phi_key, obs, action=action), "mu": mu_net.init(mu_key, obs)}
-        pair = with_stats(pair, stats)
-        omega = jax.random.normal(omega_key, (config.features,))
-        nu_params = {"omega": omega}
-        if against_nu:
-            nu_params["zeta"] = with_stats(zeta.init(zeta_key, obs, action=action), stats)
+        nu_params = {"omega": jax.random.normal(omega_key, (config.features,))}
+        nu_params |= {"zeta": zeta.init(zeta_key, obs, action=action)} if against_nu else {}
+        pair, nu_params = with_stats(pair, stats), with_stats(nu_params, stats)
         value_model = None if against_nu else init_model(value, optimiser, value_key, stats, obs)
         return State(
             representation=Model(pair, optimiser.init(pair)),
@@ -149,10 +145,7 @@ def make(config: Config, spec: Spec) -> Algorithm:
         noise = sample(data.background, config.batch_size, negative_key).next_obs
 
         def loss_repr(params):
-            steps, successors = (
-                phi.apply(params["phi"], batch.obs, batch.action),
-                mu.apply(params["mu"], batch.next_obs),
-            )
+            steps, successors = phi(params, batch.obs, batch.action), mu(params, batch.next_obs)
             negative = steps @ mu(params, noise).T
             return repr_loss((steps * successors).sum(-1), negative, config.log_weight)
 
@@ -177,7 +170,7 @@ def make(config: Config, spec: Spec) -> Algorithm:
         return jnp.take_along_axis(drawn, chosen[None, :, None], axis=0)[0]
 
     def update_against_nu(state, data, key):
-        expert_key, background_key, label_key, own_key, next_key, mix_key = jax.random.split(key, 6)
+        expert_key, background_key, label_key, nu_key, policy_key, mix_key = jax.random.split(key, 6)
         expert = sample(data.expert, config.batch_size, expert_key)
         background = sample(data.background, config.batch_size, background_key)
         action = expert.action if config.variant == "privileged" else inverse(state, expert, label_key)
@@ -187,11 +180,10 @@ def make(config: Config, spec: Spec) -> Algorithm:
             residual = zeta.apply(params["zeta"], obs, action=action)
             return features @ params["omega"] + residual, residual
 
-        def objective(nu_params, policy_params):
-            own = policy.apply(policy_params, expert.obs).sample(own_key)
-            following = policy.apply(policy_params, expert.next_obs).sample(next_key)
+        def objective(nu_params, policy_params, key):
             obs = jnp.concatenate([expert.obs, expert.next_obs, expert.obs])
-            values, residual = nu(nu_params, obs, jnp.concatenate([action, following, own]))
+            drawn = policy.apply(policy_params, obs[config.batch_size :]).sample(key)
+            values, residual = nu(nu_params, obs, jnp.concatenate([action, drawn]))
             at_expert, at_next, at_own = jnp.split(values, 3)
             delta = at_expert - config.discount * (1 - expert.terminal) * at_next
             return dual(delta, at_own, config.discount), residual[: config.batch_size]
@@ -200,13 +192,13 @@ def make(config: Config, spec: Spec) -> Algorithm:
         between = (share * expert.obs + (1 - share) * background.obs, share * action + (1 - share) * background.action)
 
         def loss_nu(params):
-            j, residual = objective(params, state.policy.params)
+            j, residual = objective(params, state.policy.params, nu_key)
             slopes = jax.grad(lambda obs, action: nu(params, obs, action)[0].sum(), argnums=(0, 1))(*between)
             slope = jnp.sqrt((jnp.concatenate(slopes, -1) ** 2).sum(-1) + 1e-12)
             return j + 10 * ((slope - 1) ** 2).mean() + 0.1 * (residual**2).mean(), j
 
         nu_model, (nu_error, j) = descend(state.nu, nu_adam, loss_nu, has_aux=True)
-        policy_model, _ = descend(state.policy, policy_adam, lambda params: -objective(state.nu.params, params)[0])
+        policy_model, _ = descend(state.policy, policy_adam, lambda p: -objective(state.nu.params, p, policy_key)[0])
         state = state.replace(nu=nu_model, policy=policy_model, num_updates=state.num_updates + 1)
         return state, {"nu_loss": nu_error, "dual": j}
 
@@ -238,11 +230,10 @@ def make(config: Config, spec: Spec) -> Algorithm:
         policy_model, policy_error = descend(state.policy, policy_adam, loss_pi)
         num_updates = state.num_updates + 1
         target = optax.periodic_update(value_model.params, state.target, num_updates, config.target_every)
-        state = state.replace(
-            nu=nu_model, value=value_model, target=target, policy=policy_model, num_updates=num_updates
-        )
+        state = state.replace(value=value_model, target=target, num_updates=num_updates)
         metrics = {"value_loss": value_error, "omega_loss": omega_error, "policy_loss": policy_error}
-        return state, metrics | {"value": v.mean(), "weight": weight.mean()}
+        metrics |= {"value": v.mean(), "weight": weight.mean()}
+        return state.replace(nu=nu_model, policy=policy_model), metrics
 
     return Algorithm(
         name=f"nce-{config.variant}",

@@ -1,34 +1,35 @@
-"""Which encoder gains and which kernel width? Held-out likelihood of the expert's actions decides, once, for everyone.
+"""Which encoder and which kernel width? The likelihood of held-out actions decides, once, for everyone.
 
-python -m data_gen.encoders --task hopper
+Behaviour is cloned from few and from many expert demonstrations, and from the wide data of a middling policy.
+
+    python -m data_gen.encoders --task hopper
 """
 
 from dataclasses import dataclass
 from pathlib import Path
 
 from sibench import cli
+from sibench.errors import require_positive
 
 RESULTS = Path(__file__).parent / "encoders.json"
 
 GAINS = {
-    "3 gains to 1": (1 / 16, 1 / 4, 1.0),
-    "4 gains to 4": (1 / 16, 1 / 4, 1.0, 4.0),
-    "5 gains to 16": (1 / 16, 1 / 4, 1.0, 4.0, 16.0),
-    "5 decades": (0.01, 0.1, 1.0, 10.0, 100.0),
+    "standardised, 4 gains to 4": (1 / 16, 1 / 4, 1.0, 4.0),
+    "standardised, 3 gains to 1": (1 / 16, 1 / 4, 1.0),
+    "standardised, 5 gains to 16": (1 / 16, 1 / 4, 1.0, 4.0, 16.0),
+    "standardised": (),
 }
-WIDTHS = (0.04, 0.1, 0.2)
-BASIS = {0.04: 61, 0.1: 25, 0.2: 13}
-"""Numerical rank of each kernel: coefficients that its functions need."""
+WIDTHS = {0.04: 61, 0.2: 13}
+"""Other kernel widths than 0.1, and the numerical rank of each kernel: coefficients that its functions need."""
+WIDE, WIDE_EPISODES, WIDE_HELD_OUT = "bc-20-n200", 160, 40
 
 
 @dataclass(frozen=True)
 class Config:
-    """Compare encoders and kernel widths by the held-out likelihood of cloned demonstrations."""
+    """Compare encoders and kernel widths by the held-out likelihood of cloned behaviour."""
 
     task: str
-    """Task whose expert is cloned."""
-    levels: tuple[int, ...] = (5, 50)
-    """Numbers of demonstrations to clone."""
+    """Task whose expert and whose ladder are cloned."""
     engine: str = "auto"
     """Physics engine: c, mjx, or auto (mjx on a GPU, c on a CPU)."""
     num_updates: int = 10_000
@@ -37,6 +38,9 @@ class Config:
     """Units in each of the two hidden layers."""
     seed: int = 0
     """Seed of initialisation and batches."""
+
+    def __post_init__(self):
+        require_positive(self, "num_updates", "width")
 
 
 def main(config: Config) -> None:
@@ -49,48 +53,57 @@ def main(config: Config) -> None:
 
     from data_gen import cloning
     from sibench import files, provenance, tasks
+    from sibench.batches import statistics
+    from sibench.data import load
     from sibench.networks import MLP, BinsPolicy, Categorical, gaussian_kernel
 
     task = tasks.make(config.task, config.engine)
-    demos = cloning.demonstrations(task)
     hidden = (config.width, config.width)
-    mean, std = demos.obs.mean(0), demos.obs.std(0) + 1e-3
 
-    class ZScored(nn.Module):
-        """The control: the same head on a plain MLP of standardised observations."""
+    class TanhOnly(nn.Module):
+        """A control: the gains on raw observations, nothing standardised."""
 
         @nn.compact
         def __call__(self, obs: jax.Array) -> Categorical:
-            u = MLP(hidden, task.action_size * BASIS[0.1])((obs - mean) / std)
-            kernel = gaussian_kernel(101, BASIS[0.1], 0.1)
-            return Categorical(u.reshape(*obs.shape[:-1], task.action_size, BASIS[0.1]) @ kernel)
+            x = jnp.concatenate([jnp.tanh(gain * obs) for gain in GAINS["standardised, 4 gains to 4"]], axis=-1)
+            u = MLP(hidden, task.action_size * 25)(x).reshape(*obs.shape[:-1], task.action_size, 25)
+            return Categorical(u @ gaussian_kernel(101, 25, 0.1))
 
-    def bins(gains, width):
-        return BinsPolicy(task.action_size, hidden, gains, basis=BASIS[width], kernel_width=width)
+    variants = {f"{name}, kernel 0.1": BinsPolicy(task.action_size, hidden, gains) for name, gains in GAINS.items()}
+    variants["4 gains to 4, kernel 0.1"] = TanhOnly()
+    for width, basis in WIDTHS.items():
+        network = BinsPolicy(task.action_size, hidden, basis=basis, kernel_width=width)
+        variants[f"standardised, 4 gains to 4, kernel {width}"] = network
 
-    variants = {f"{name}, kernel 0.1": bins(gains, 0.1) for name, gains in GAINS.items()}
-    variants |= {f"5 gains to 16, kernel {width}": bins(GAINS["5 gains to 16"], width) for width in WIDTHS}
-    variants["4 gains to 4, kernel 0.2"] = bins(GAINS["4 gains to 4"], 0.2)
-    variants["z-score, kernel 0.1"] = ZScored()
+    demos = cloning.demonstrations(task)
+    wide = load(f"{task.name}/{WIDE}", build=True)
+    steps, held_out = wide.transitions(), int(wide.offsets[WIDE_EPISODES])
+    wide_obs, wide_action = jnp.asarray(steps["obs"]), jnp.asarray(steps["action"])
+    unseen = wide_obs[held_out:], wide_action[held_out:]
+    data = {
+        f"expert, {d}": (demos.offsets[d], demos.obs, demos.action, demos.held_out_obs, demos.held_out_action)
+        for d in (5, 50)
+    }
+    data[f"{WIDE}, {WIDE_EPISODES}"] = (held_out, wide_obs, wide_action, *unseen)
+    hashes = {"expert": demos.content_sha256, WIDE: wide.card["content_sha256"]}
 
     results = json.loads(RESULTS.read_text()) if RESULTS.exists() else []
     settings = {"num_updates": config.num_updates, "width": config.width, "seed": config.seed}
-    same = {"task": task.id, "demonstrations_from": demos.content_sha256, **settings}
     for name, network in variants.items():
-        known = {row["demonstrations"] for row in results if row["variant"] == name and same.items() <= row.items()}
-        levels = [level for level in config.levels if level not in known]
-        if not levels:
-            continue
-        learner = cloning.make(network, task.observation_size, 256, 1e-3, config.num_updates)
-        states = learner.init(jax.random.split(jax.random.key(config.seed), len(levels)))
-        num_steps = jnp.array([demos.offsets[level] for level in levels])
-        states, _ = learner.chunk(states, num_steps, demos.obs, demos.action, config.num_updates)
-        held_out = learner.loss(states, demos.held_out_obs, demos.held_out_action)
-        for lane, level in enumerate(levels):
-            row = {"variant": name, "demonstrations": level, "nll_held_out": round(float(held_out[lane]), 3)}
-            results.append(same | row | {"command": provenance.command(), "code": provenance.code_version()})
-            print(f"{task.name} {name:<28} bc-{level:<5} held-out nll {held_out[lane]:.3f}", flush=True)
-        files.write_atomic(RESULTS, files.to_json(results))
+        for trained_on, (num_steps, obs, action, held_out_obs, held_out_action) in data.items():
+            same = {"task": task.id, "trained_on": trained_on, "variant": name, **settings}
+            same |= {"content_sha256": hashes[trained_on.split(",")[0]]}
+            if any(same.items() <= row.items() for row in results):
+                continue
+            stats = statistics(obs[:num_steps])
+            learner = cloning.make(network, stats, 256, 1e-3, config.num_updates)
+            states = learner.init(jax.random.key(config.seed)[None])
+            states, _ = learner.chunk(states, jnp.array([num_steps]), obs, action, config.num_updates)
+            nll = float(learner.loss(states, held_out_obs, held_out_action)[0])
+            row = {"nll_held_out": round(nll, 3), "command": provenance.command(), "code": provenance.code_version()}
+            results.append(same | row)
+            print(f"{task.name} {name:<44} {trained_on:<18} held-out nll {nll:.3f}", flush=True)
+            files.write_atomic(RESULTS, files.to_json(results))
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from sibench.data import Dataset, Demonstrations, observation_index
+from sibench.data import Dataset, observation_index
 from sibench.networks import Stats
 
 
@@ -90,14 +90,21 @@ def _steps(source: Source, step: jax.Array) -> Batch:
     )
 
 
-def make_source(
-    datasets: Sequence[Dataset | Demonstrations], lane_dataset: Sequence[int], *, actions: bool, rewards: bool
-) -> Source:
-    """Put datasets on the device; lane i draws from `datasets[lane_dataset[i]]`.
+def make_data(
+    backgrounds: Sequence[Dataset], expert: Dataset, lane_background: Sequence[int], privileges: Sequence[str] = ()
+) -> Data:
+    """Put datasets on the device; lane i draws from `backgrounds[lane_background[i]]`.
 
-    Args:
-        actions, rewards: what the learner may see. What it may not see never gets to the device.
+    What a learner may not see, the rewards and the expert's actions, never gets to the device.
     """
+    rewards, expert_actions = ("background rewards" in privileges, "expert actions" in privileges)
+    return Data(
+        background=_source(backgrounds, lane_background, actions=True, rewards=rewards),
+        expert=_source([expert], [0] * len(lane_background), actions=expert_actions, rewards=False),
+    )
+
+
+def _source(datasets: Sequence[Dataset], lane_dataset: Sequence[int], *, actions: bool, rewards: bool) -> Source:
     offsets = [data.offsets for data in datasets]
     steps = np.cumsum([0, *(o[-1] for o in offsets)])
     episodes = np.cumsum([0, *(len(o) - 1 for o in offsets)])
@@ -105,27 +112,27 @@ def make_source(
     inner = np.ones(offsets[-1], bool)
     inner[offsets[1:] - 1] = False
 
-    def join(name: str, dtype: type) -> jax.Array:
-        return jnp.asarray(np.concatenate([getattr(data, name) for data in datasets]).astype(dtype, copy=False))
+    def join(name: str) -> jax.Array:
+        return jnp.asarray(np.concatenate([getattr(data, name) for data in datasets]), jnp.float32)
 
     lane = np.asarray(lane_dataset)
-    columns = (steps[lane], np.diff(steps)[lane], episodes[lane], np.diff(episodes)[lane])
+    stretch = (steps[:-1], np.diff(steps), episodes[:-1], np.diff(episodes))
     return Source(
-        observations=join("observations", np.float32),
-        action=join("actions", np.float32) if actions else None,
-        reward=join("rewards", np.float32) if rewards else None,
-        terminal=join("terminal", np.float32),
+        observations=join("observations"),
+        action=join("actions") if actions else None,
+        reward=join("rewards") if rewards else None,
+        terminal=join("terminal"),
         start=jnp.asarray(observation_index(offsets), jnp.int32),
         inner=jnp.asarray(np.flatnonzero(inner), jnp.int32),
         opening=jnp.asarray(offsets[:-1] + np.arange(len(offsets) - 1), jnp.int32),
         stats=jax.tree.map(lambda *rows: jnp.stack(rows)[lane], *(statistics(data.observations) for data in datasets)),
-        stretch=Stretch(*(jnp.asarray(column, jnp.int32) for column in columns)),
+        stretch=Stretch(*(jnp.asarray(column[lane], jnp.int32) for column in stretch)),
     )
 
 
 def statistics(observations: np.ndarray) -> Stats:
     """Of every dimension; one that hardly moves is not blown up."""
-    mean, std = observations.mean(0, dtype=np.float64), observations.std(0, dtype=np.float64)
+    mean, std = np.mean(observations, 0, np.float64), np.std(observations, 0, np.float64)
     return Stats(jnp.asarray(mean, jnp.float32), jnp.asarray(np.maximum(std, 1e-2), jnp.float32))
 
 

@@ -45,10 +45,10 @@ def with_stats(params: Any, stats: Stats) -> Any:
     return jax.tree.map_with_path(replace, params)
 
 
-def is_statistic(path: tuple) -> bool:
+def is_statistic(path: Sequence[Any]) -> bool:
     """Whether a parameter's path is that of an encoder's statistics, which nothing trains or decays."""
     names = [key.key for key in path]
-    return "encoder" in names or names[-1] in ("obs_mean", "obs_std")
+    return "encoder" in names or names[-1:] in (["obs_mean"], ["obs_std"])
 
 
 def descend(

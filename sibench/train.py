@@ -29,7 +29,7 @@ import tyro
 from jax.sharding import PartitionSpec
 
 from sibench import checkpoint, cli, files, policies, provenance, tasks
-from sibench.batches import Data, make_source, per_lane
+from sibench.batches import Data, make_data, per_lane
 from sibench.data import load_privileged, storage
 from sibench.errors import UserError, require_positive, unknown
 from sibench.evaluation import evaluate, policy_act
@@ -185,15 +185,7 @@ def load_data(config: RunConfig, lanes: list[Lane], privileges: tuple[str, ...])
         raise UserError(f"demos={config.demos}; {expert.card['id']} has {expert.num_episodes}")
     expert = expert.first(config.demos)
     order = list(datasets)
-    data = Data(
-        background=make_source(
-            list(datasets.values()),
-            [order.index(lane.dataset) for lane in lanes],
-            actions=True,
-            rewards="background rewards" in privileges,
-        ),
-        expert=make_source([expert], [0] * len(lanes), actions="expert actions" in privileges, rewards=False),
-    )
+    data = make_data(list(datasets.values()), expert, [order.index(lane.dataset) for lane in lanes], privileges)
     return data, datasets | {"expert demonstrations": expert}
 
 
