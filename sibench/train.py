@@ -93,7 +93,9 @@ class RunConfig:
 
     def __post_init__(self):
         require_positive(self, "demos", "seeds", "steps", "batch_size", "evals", "eval_episodes", "final_episodes")
-        require_positive(self, "log_every", "checkpoint_every", *(["hidden"] if not self.hidden else []))
+        require_positive(self, "log_every", "checkpoint_every")
+        if any(width < 1 for width in self.hidden):
+            raise UserError(f"hidden={self.hidden}; every layer needs at least 1 unit")
         if self.sweep:
             check_sweep(self)
 

@@ -1,0 +1,358 @@
+"""The learners on an MDP small enough to solve: their values, weights and policies against exact solutions.
+
+Ten states, three actions, one-hot observations. The datasets hold every transition in exact proportion, so that what is
+learned from them has a closed form. Networks are linear where a state is all they see, so that they are tables.
+"""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import scipy.optimize
+from learners import module, of_lane
+
+from sibench.batches import make_data
+from sibench.data import Dataset
+from sibench.train import Spec
+
+S, ACTIONS, GAMMA, ALPHA = 10, np.array([-0.8, 0.0, 0.8]), 0.9, 0.4
+END = S - 1
+"""Entering this state is terminal where there are terminals; it is left like any other where there are none."""
+RNG = np.random.default_rng(3)
+DENOMINATOR = 4
+P = np.stack([[RNG.multinomial(DENOMINATOR, np.ones(S) / S) for _ in ACTIONS] for _ in range(S)]) / DENOMINATOR
+BEHAVIOUR = RNG.integers(1, 4, (S, len(ACTIONS)))  # how often each action is taken in each state
+EXPERT = np.array([[5, 1, 0], [0, 1, 5]])[np.arange(S) % 2] * RNG.integers(1, 3, S)[:, None]
+REWARD = RNG.uniform(0, 1, (S, len(ACTIONS), S))
+
+
+def rows(counts) -> np.ndarray:
+    """(s, a, s') of every transition, as often as the counts and P say."""
+    times = (counts[..., None] * P * DENOMINATOR).astype(int)
+    return np.repeat(np.argwhere(times > 0), times[times > 0], axis=0)
+
+
+def as_dataset(transitions: np.ndarray, terminals: bool) -> Dataset:
+    """Every transition an episode of its own."""
+    s, a, following = transitions.T
+    num = len(s)
+    terminal = (following == END) & terminals
+    return Dataset(
+        observations=np.eye(S, dtype=np.float32)[np.stack([s, following], 1).ravel()],
+        actions=ACTIONS[a][:, None].astype(np.float32),
+        rewards=REWARD[s, a, following].astype(np.float32),
+        terminal=terminal,
+        truncated=~terminal,
+        offsets=np.arange(num + 1),
+        seeds=np.zeros(num, np.uint64),
+        initial_states=np.zeros((num, 0), np.float32),
+        card={},
+    )
+
+
+BACKGROUND, DEMONSTRATED = rows(BEHAVIOUR), rows(EXPERT)
+
+
+def learn(name, num_updates, terminals=False, background=None, expert=None, **settings):
+    """A trained learner: in the second half of its updates it learns slowly, and a table's entries are averaged."""
+    defaults = {"hidden": (), "batch_size": 512, "learning_rate": 0.01}
+    settings = defaults | ({} if name in ("bc", "bco") else {"discount": GAMMA}) | settings
+    config = module(name).Config(task="hopper", dataset=("toy",), **settings)
+    algorithm = module(name).make(config, Spec(S, 1))
+    rates = {key: value / 20 for key, value in settings.items() if key.endswith("learning_rate")}
+    slow = module(name).make(dataclasses.replace(config, **rates), Spec(S, 1))
+    background = as_dataset(BACKGROUND, terminals) if background is None else background
+    expert = as_dataset(DEMONSTRATED, terminals) if expert is None else expert
+    data = of_lane(make_data([background], expert, [0], algorithm.privileges))
+
+    @jax.jit
+    def run(data):
+        init_key, pretrain_key, first_key, second_key = jax.random.split(jax.random.key(0), 4)
+        state = algorithm.init(data, init_key)
+
+        def updates(state, update, key, num):
+            def body(carry, key):
+                state, total = carry
+                state, _ = update(state, data, key)
+                return (state, jax.tree.map(jnp.add, total, state)), None
+
+            zero = jax.tree.map(jnp.zeros_like, state)
+            (state, total), _ = jax.lax.scan(body, (state, zero), jax.random.split(key, num))
+            return state, jax.tree.map(lambda leaf: leaf / num, total)
+
+        if algorithm.pretrain:
+            half = algorithm.num_pretrain // 2
+            keys = jax.random.split(pretrain_key)
+            state, _ = updates(state, algorithm.pretrain, keys[0], half)
+            state, average = updates(state, slow.pretrain, keys[1], half)
+            for part in ("disc", "inverse"):
+                if hasattr(state, part) and not settings["hidden"]:
+                    state = state.replace(**{part: getattr(average, part)})
+        state, _ = updates(state, algorithm.update, first_key, num_updates // 2)
+        state, average = updates(state, slow.update, second_key, num_updates // 2)
+        return state, average
+
+    state, average = run(data)
+    return algorithm, (state if settings["hidden"] else average)
+
+
+ONE_HOT = jnp.eye(S)
+SLOW = pytest.mark.slow
+
+
+def value_of(name, model, *inputs):
+    from sibench.networks import Value
+
+    hidden = tuple(
+        layer["bias"].shape[0] for layer in list(model.params["params"]["Features_0"]["MLP_0"].values())[:-1]
+    )
+    return np.asarray(Value(hidden).apply(model.params, *(inputs or (ONE_HOT,))), np.float64)
+
+
+def action_shares(policy, *inputs):
+    """[rows, actions]: the probability near each action."""
+    distribution = policy.network.apply(policy.params, *(inputs or (ONE_HOT,)))
+    bins = np.linspace(-1, 1, 101)
+    near = np.abs(bins[:, None] - ACTIONS).argmin(1)
+    probability = np.asarray(jax.nn.softmax(distribution.logits))[:, 0]
+    return np.stack([probability[:, near == action].sum(1) for action in range(len(ACTIONS))], axis=1)
+
+
+# --- exact solutions --------------------------------------------------------------------------------------------------
+
+
+def mixture_value(expert_reward, background_reward, terminals, alpha=ALPHA):
+    """v(s) of VfO: the linear system of its mixture's Bellman equation. Rewards are functions of s'."""
+    matrix, constant, mass = np.zeros((S, S)), np.zeros(S), np.zeros(S)
+    for transitions, share, reward in (
+        (DEMONSTRATED, 1 - alpha, expert_reward),
+        (BACKGROUND, alpha, background_reward),
+    ):
+        weight = share / len(transitions)
+        for s, _, following in transitions:
+            mass[s] += weight
+            if terminals and following == END:
+                constant[s] += weight * reward[following] / (1 - GAMMA)
+            else:
+                constant[s] += weight * reward[following]
+                matrix[s, following] += weight * GAMMA
+    return np.linalg.solve(np.diag(mass) - matrix, constant)
+
+
+def regressed_policy(weight):
+    """pi(a | s) of a regression with these weights of the background's transitions."""
+    shares = np.zeros((S, len(ACTIONS)))
+    np.add.at(shares, (BACKGROUND[:, 0], BACKGROUND[:, 1]), weight)
+    return shares / shares.sum(1, keepdims=True)
+
+
+def advantages(v, reward, terminals):
+    """Of the background's transitions; `reward` has one entry for each."""
+    s, _, following = BACKGROUND.T
+    over = terminals & (following == END)
+    return np.where(over, reward / (1 - GAMMA), reward + GAMMA * v[following]) - v[s]
+
+
+# --- VfO and AWR ------------------------------------------------------------------------------------------------------
+
+UPDATES = 6000
+VFO = {"mixture": ALPHA, "target_every": 10, "temperature": 2.0}
+
+
+def vfo_bin(terminals):
+    algorithm, state = learn("vfo", UPDATES, terminals, reward="bin", **VFO)
+    exact = mixture_value(np.ones(S), np.zeros(S), terminals)
+    policy = regressed_policy(np.exp(advantages(exact, np.zeros(len(BACKGROUND)), terminals) / 2.0))
+    return value_of("vfo", state.value), exact, action_shares(algorithm.policy(state)), policy
+
+
+@pytest.mark.parametrize("terminals", [False, True])
+def test_vfo_bin(terminals):
+    value, exact, shares, policy = vfo_bin(terminals)
+    np.testing.assert_allclose(value, exact, atol=0.03 * np.ptp(exact))
+    np.testing.assert_allclose(shares, policy, atol=0.02)
+
+
+def wrong_sign(original):
+    return lambda reward, *rest: original(-reward, *rest)
+
+
+def no_discount(original):
+    return lambda reward, terminal, value, discount, rule: original(reward, terminal, value, 0.5 * discount, rule)
+
+
+def no_terminals(original):
+    return lambda reward, terminal, *rest: original(reward, 0 * terminal, *rest)
+
+
+def swapped(original):
+    def sample(*args):
+        batch = original(*args)
+        return batch._replace(obs=batch.next_obs, next_obs=batch.obs)
+
+    return sample
+
+
+@pytest.mark.parametrize(
+    ("function", "mutate"),
+    [("td_target", wrong_sign), ("td_target", no_discount), ("td_target", no_terminals), ("sample", swapped)],
+)
+def test_a_mutant_of_vfo_fails(function, mutate, monkeypatch):
+    monkeypatch.setattr(module("vfo"), function, mutate(getattr(module("vfo"), function)))
+    value, exact, _, _ = vfo_bin(True)
+    assert np.abs(value - exact).max() > 0.1 * np.ptp(exact)
+
+
+@pytest.mark.parametrize("terminals", [pytest.param(False, marks=SLOW), True])
+def test_vfo_disc(terminals):
+    algorithm, state = learn("vfo", UPDATES, terminals, reward="disc", disc_steps=4000, **VFO)
+    logit = value_of("vfo", state.disc)
+    in_expert, in_background = (np.bincount(t[:, 0], minlength=S) / len(t) for t in (DEMONSTRATED, BACKGROUND))
+    np.testing.assert_allclose(logit, np.log(in_expert / in_background), atol=0.05)
+    reward = 1 / (1 + np.exp(-logit))
+    exact = mixture_value(reward, reward, terminals)
+    np.testing.assert_allclose(value_of("vfo", state.value), exact, atol=0.03 * np.ptp(exact))
+    policy = regressed_policy(np.exp(advantages(exact, reward[BACKGROUND[:, 2]], terminals) / 2.0))
+    np.testing.assert_allclose(action_shares(algorithm.policy(state)), policy, atol=0.02)
+
+
+@pytest.mark.parametrize("terminals", [False, True])
+def test_awr(terminals):
+    algorithm, state = learn("awr", UPDATES, terminals, target_every=10, temperature=0.5)
+    s, a, following = BACKGROUND.T
+    reward = REWARD[s, a, following] / REWARD[s, a, following].max()
+    matrix, constant = np.eye(S), np.zeros(S)
+    for state_index in range(S):
+        own = s == state_index
+        over = terminals & (following[own] == END)
+        constant[state_index] = np.where(over, reward[own] / (1 - GAMMA), reward[own]).mean()
+        np.add.at(matrix[state_index], following[own][~over], -GAMMA / own.sum())
+    exact = np.linalg.solve(matrix, constant)
+    np.testing.assert_allclose(value_of("awr", state.value), exact, atol=0.01 * max(np.ptp(exact), 1.0))
+    policy = regressed_policy(np.minimum(np.exp(advantages(exact, reward, terminals) / 0.5), 100))
+    np.testing.assert_allclose(action_shares(algorithm.policy(state)), policy, atol=0.02)
+
+
+# --- BCO --------------------------------------------------------------------------------------------------------------
+
+
+def test_bcos_inverse_is_the_posterior():
+    _, state = learn("bco", 10, hidden=(64,), learning_rate=1e-2, inverse_steps=8000)
+    from sibench.networks import BinsPolicy
+    from sibench.policies import Policy
+
+    joint = BEHAVIOUR[:, :, None] * P  # up to a constant of each (s, s')
+    s, following = np.argwhere(joint.sum(1) > 0).T
+    exact = joint[s, :, following] / joint[s, :, following].sum(1, keepdims=True)
+    inverse = Policy(BinsPolicy(1, (64,)), state.inverse.params, S)
+    shares = action_shares(inverse, ONE_HOT[s], ONE_HOT[following])
+    np.testing.assert_allclose(shares, exact, atol=0.05)
+
+
+# --- SMODICE and DILO: convex programs, solved by scipy ---------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("f", "terminals"),
+    [("kl", True), ("chi2", False), *(pytest.param(*case, marks=SLOW) for case in (("kl", False), ("chi2", True)))],
+)
+def test_smodice(f, terminals):
+    settings = {"batch_size": 1024, "disc_steps": 4000, "learning_rate": 0.005}
+    _, state = learn("smodice", 6000, terminals, f=f, **settings)
+    reward = value_of("smodice", state.disc)
+    s, _, following = BACKGROUND.T
+    over = terminals & (following == END)
+
+    def error(v):
+        return np.where(over, reward[s] / (1 - GAMMA), reward[s] + GAMMA * v[following]) - v[s]
+
+    def objective(v):
+        e = error(v)
+        penalty = np.log(np.exp(e - e.max()).mean()) + e.max() if f == "kl" else (e**2 / 2 + e).mean()
+        return (1 - GAMMA) * v[s].mean() + penalty
+
+    exact = scipy.optimize.minimize(objective, np.zeros(S), method="BFGS", options={"gtol": 1e-9}).x
+    got = value_of("smodice", state.value)
+    assert objective(got) - objective(exact) < 3e-3
+
+    def weights(v):
+        return np.exp(error(v)) / np.exp(error(v)).mean() if f == "kl" else np.maximum(0, error(v) + 1)
+
+    np.testing.assert_allclose(weights(got), weights(exact), atol=0.03 * weights(exact).max())
+
+
+def test_dilo():
+    """A ring of ten states, a step of one or two: pairs of observations, each both first and second of some triple."""
+    gamma, kappa, beta = 0.5, 0.8, 0.5
+
+    def paths(counts):
+        found = []
+        for s in range(S):
+            for one in (1, 2):
+                for two in (1, 2):
+                    found += [(s, (s + one) % S, (s + one + two) % S)] * counts[s % 2][one - 1][two - 1]
+        return np.array(found)
+
+    def ring(triples):
+        num = len(triples)
+        ends = np.tile([False, True], num)
+        return Dataset(
+            observations=np.eye(S, dtype=np.float32)[triples.ravel()],
+            actions=np.zeros((2 * num, 1), np.float32),
+            rewards=np.zeros(2 * num, np.float32),
+            terminal=np.zeros(2 * num, bool),
+            truncated=ends,
+            offsets=2 * np.arange(num + 1),
+            seeds=np.zeros(num, np.uint64),
+            initial_states=np.zeros((num, 0), np.float32),
+            card={},
+        )
+
+    background, expert = paths([[[1, 2], [2, 1]], [[1, 1], [3, 1]]]), paths([[[4, 1], [1, 1]], [[2, 1], [1, 1]]])
+    settings = {"conservatism": kappa, "mixture": beta, "hidden": (128,), "learning_rate": 1e-3}
+    _, state = learn("dilo", 8000, background=ring(background), expert=ring(expert), discount=gamma, **settings)
+    pairs = [(s, (s + step) % S) for s in range(S) for step in (1, 2)]
+    number = {pair: i for i, pair in enumerate(pairs)}
+
+    def index(triples):
+        return (np.array([number[tuple(t[i : i + 2])] for t in triples]) for i in (0, 1))
+
+    (first_b, second_b), (first_e, second_e) = index(background), index(expert)
+
+    def conjugate(y):
+        return np.where(y >= -2, y + y**2 / 4, -1.0)
+
+    def objective(v):
+        y_b, y_e = gamma * v[second_b] - v[first_b], gamma * v[second_e] - v[first_e]
+        dual = beta * conjugate(y_e).mean() + (1 - beta) * (conjugate(y_b) - y_b).mean()
+        return (1 - kappa) * v[first_b].mean() + kappa * dual
+
+    exact = scipy.optimize.minimize(objective, np.zeros(len(pairs)), method="BFGS", options={"gtol": 1e-9}).x
+    got = value_of("dilo", state.value, *(ONE_HOT[np.array(pairs)[:, i]] for i in (0, 1)))
+    np.testing.assert_allclose(got, exact, atol=0.03 * np.ptp(exact))
+
+
+# --- NCE --------------------------------------------------------------------------------------------------------------
+
+
+def test_nce():
+    """phi'mu is the density of the dynamics, and phi'omega the exact expectation of VfO's value."""
+    settings = {"repr_steps": 6000, "log_weight": 0.0, "features": 32, "hidden": (64,), "learning_rate": 3e-3}
+    settings |= {"mixture": ALPHA, "target_every": 10, "nu_learning_rate": 0.1}
+    _, state = learn("nce", UPDATES, variant="value", **settings)
+    from sibench.networks import Features
+
+    net = Features((64,), 32)
+    s, a = (grid.ravel() for grid in np.meshgrid(range(S), range(len(ACTIONS)), indexing="ij"))
+    params = state.representation.params
+    phi = np.asarray(net.apply(params["phi"], ONE_HOT[s], action=jnp.asarray(ACTIONS[a][:, None], jnp.float32)))
+    phi, mu = phi / np.sqrt(32), np.asarray(net.apply(params["mu"], ONE_HOT)) / np.sqrt(32)
+    marginal = np.bincount(BACKGROUND[:, 2], minlength=S) / len(BACKGROUND)
+    exact = P[s, a] / marginal
+    assert np.abs(phi @ mu.T - exact).mean() < 0.03 * exact.max()
+
+    v = mixture_value(np.ones(S), np.zeros(S), False)
+    expected = GAMMA * P[s, a] @ v
+    np.testing.assert_allclose(phi @ np.asarray(state.nu.params["omega"]), expected, atol=0.05 * np.ptp(v))
