@@ -32,11 +32,12 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from sibench.algorithm import Algorithm, RunConfig, Spec, adam
 from sibench.batches import sample
 from sibench.errors import UserError, require_positive
 from sibench.networks import BinsPolicy, Features, GaussianPolicy, Model, Value, descend, init_model, with_stats
 from sibench.policies import Policy
-from sibench.train import Algorithm, RunConfig, Spec, adam, run
+from sibench.train import run
 
 
 @dataclass(frozen=True)

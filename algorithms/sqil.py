@@ -21,11 +21,12 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from sibench.algorithm import Algorithm, RunConfig, Spec, adam
 from sibench.batches import sample
 from sibench.errors import UserError
 from sibench.networks import BinsPolicy, Model, Value, descend, init_model
 from sibench.policies import Policy
-from sibench.train import Algorithm, RunConfig, Spec, adam, run
+from sibench.train import run
 
 
 @dataclass(frozen=True)

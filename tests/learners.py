@@ -9,8 +9,8 @@ import jax
 import numpy as np
 from conftest import REPO
 
+from sibench.algorithm import RunConfig
 from sibench.data import Dataset
-from sibench.train import RunConfig
 
 FILES = sorted((REPO / "algorithms").glob("[!_]*.py"))
 

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from learners import FILES, dataset, equal, module, of_lane, own_fields, small, variants
 
+from sibench.algorithm import Spec
 from sibench.batches import make_data
 from sibench.networks import is_statistic
-from sibench.train import Spec
 
 SPEC = Spec(3, 2)
 FROZEN = ("disc", "inverse", "clone", "representation", "scale")

@@ -8,8 +8,8 @@ import pytest
 from absl.testing import parameterized
 from learners import dataset, module, of_lane, small
 
+from sibench.algorithm import Spec
 from sibench.batches import make_data, sample
-from sibench.train import Spec
 
 A = jnp.array
 

@@ -13,9 +13,9 @@ import pytest
 import scipy.optimize
 from learners import module, of_lane
 
+from sibench.algorithm import Spec
 from sibench.batches import make_data
 from sibench.data import Dataset
-from sibench.train import Spec
 
 S, ACTIONS, GAMMA, ALPHA = 10, np.array([-0.8, 0.0, 0.8]), 0.9, 0.4
 END = S - 1

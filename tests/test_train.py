@@ -1,8 +1,10 @@
 """The loop: lanes that do not know of each other, runs that can be killed, results that say what happened."""
 
+import dataclasses
 import json
 import os
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -16,10 +18,12 @@ from conftest import REPO
 from learners import FILES, dataset, equal, module, small, take, variants
 
 from sibench import policies, train
+from sibench.algorithm import Spec
 from sibench.batches import make_data, sample, sample_openings, sample_pairs
 from sibench.errors import UserError
+from sibench.lanes import NEVER, Program, lanes_of
 
-SPEC = train.Spec(3, 2)
+SPEC = Spec(3, 2)
 
 
 # --- what a lane draws ------------------------------------------------------------------------------------------------
@@ -58,14 +62,14 @@ def chunks(config, lanes, num=100, datasets=None, name="vfo"):
     datasets = datasets or [dataset(), dataset(lengths=(4, 2, 6), seed=5)]
     backgrounds = [config.dataset.index(lane.dataset) for lane in lanes]
     data = make_data(datasets, dataset(seed=1), backgrounds)
-    program = train.compile_lanes(module(name).make, config, SPEC, lanes, data, {"compile": 0.0})
+    program = Program(module(name).make, config, SPEC, lanes, data)
     return program.chunk("update", program.init(), 0, num)
 
 
 def test_a_lane_does_not_know_its_neighbours():
     """100 updates next to lanes of other seeds, datasets and temperatures, and alone: within 1e-4."""
     config = small("vfo", dataset=("a", "b"), seeds=2, sweep=("temperature", "0.5", "2"))
-    lanes = train.lanes_of(config)
+    lanes = lanes_of(config)
     assert len(lanes) == 8 and len(set(lanes)) == 8
     together, _, _ = chunks(config, lanes)
     for index in (0, 3, 6):
@@ -79,8 +83,8 @@ def test_a_swept_value_is_the_setting():
     """A lane of a sweep learns what a run with that setting learns."""
     swept = small("vfo", dataset=("a", "b"), seeds=1, sweep=("temperature", "0.5", "2"))
     plain = small("vfo", dataset=("a", "b"), seeds=1, temperature=2.0)
-    many, _, _ = chunks(swept, train.lanes_of(swept)[:2])
-    one, _, _ = chunks(plain, train.lanes_of(plain)[:1])
+    many, _, _ = chunks(swept, lanes_of(swept)[:2])
+    one, _, _ = chunks(plain, lanes_of(plain)[:1])
     for a, b in zip(jax.tree.leaves(take(many, 1)), jax.tree.leaves(take(one, 0)), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
 
@@ -92,10 +96,10 @@ def test_lanes_are_sharded_over_devices():
         sys.path.insert(0, "tests")
         import jax, numpy as np
         from learners import small
-        from sibench import train
+        from sibench.lanes import lanes_of
         from test_train import chunks
         config = small("vfo", dataset=("a", "b"), seeds=4)
-        states, metrics, _ = chunks(config, train.lanes_of(config))
+        states, metrics, _ = chunks(config, lanes_of(config))
         leaf = states.policy.params["params"]["MLP_0"]["Dense_0"]["kernel"]
         print(jax.device_count(), len(leaf.sharding.device_set), float(np.asarray(leaf, np.float64).sum()))
     """
@@ -114,8 +118,8 @@ def test_lanes_are_sharded_over_devices():
 
 def test_a_lane_that_diverges_is_found():
     config = small("bc", dataset=("a", "b"), seeds=1, sweep=("learning_rate", "0.001", "1e30"))
-    _, _, bad = chunks(config, train.lanes_of(config)[:2], name="bc")
-    assert bad[0] == train.NEVER and bad[1] < 100
+    _, _, bad = chunks(config, lanes_of(config)[:2], name="bc")
+    assert bad[0] == NEVER and bad[1] < 100
 
 
 # --- whole runs -------------------------------------------------------------------------------------------------------
@@ -156,7 +160,7 @@ def test_a_run_leaves_a_result_and_policies(name, tmp_path):
 
 def test_sweeps_and_datasets_make_cells(tmp_path):
     config = small("vfo", out=tmp_path, **TINY | {"dataset": ("random-n5", "expert-n2"), "seeds": 1})
-    config = train.dataclasses.replace(config, sweep=("temperature", "0.5", "2"))
+    config = dataclasses.replace(config, sweep=("temperature", "0.5", "2"))
     files = train.train(config, module("vfo").make)
     assert [file.name for file in files] == [
         f"result-{data}-temperature-{value}.json" for data in ("random-n5", "expert-n2") for value in ("0.5", "2")
@@ -168,7 +172,7 @@ def test_sweeps_and_datasets_make_cells(tmp_path):
 
 def test_a_diverged_lane_is_a_row_of_the_result(tmp_path, capsys):
     config = small("bc", out=tmp_path, **TINY | {"seeds": 1})
-    config = train.dataclasses.replace(config, sweep=("learning_rate", "0.001", "1e30"))
+    config = dataclasses.replace(config, sweep=("learning_rate", "0.001", "1e30"))
     good, bad = (json.loads(file.read_bytes()) for file in train.train(config, module("bc").make))
     assert good["lanes"][0]["status"] == "finished"
     assert bad["lanes"][0]["status"] == "diverged" and bad["lanes"][0]["diverged_at"] < 20
@@ -310,7 +314,8 @@ def program(name, *args):
 def test_mistakes_end_with_2_and_one_message(args, message, tmp_path):
     result = program("vfo", *args, "--out", str(tmp_path))
     assert result.returncode == 2, result.stdout + result.stderr
-    assert message in result.stdout + result.stderr and "Traceback" not in result.stdout + result.stderr
+    said = re.sub(r"[\s│]+", " ", result.stdout + result.stderr)  # without the frame that tyro draws
+    assert message in said and "Traceback" not in said
 
 
 def test_help_says_what_a_flag_means():
@@ -347,9 +352,16 @@ def test_a_demonstration_too_many_is_refused(tmp_path):
         train.train(config, module("vfo").make)
 
 
-def test_loggers_that_are_not_installed_are_named(tmp_path):
+def test_loggers_that_are_not_installed_are_named(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "wandb", None)
     with pytest.raises(UserError, match="EXTRAS=log"):
-        train.train(small("bc", out=tmp_path, tensorboard=True, **TINY), module("bc").make)
+        train.train(small("bc", out=tmp_path, wandb="project", **TINY), module("bc").make)
+
+
+def test_tensorboard_gets_every_lane(tmp_path):
+    pytest.importorskip("tensorboardX")
+    train.train(small("bc", out=tmp_path, tensorboard=True, **TINY), module("bc").make)
+    assert len(list(tmp_path.rglob("random-n5-seed-*/events.*"))) == 2
 
 
 def test_variants_have_names_of_their_own():

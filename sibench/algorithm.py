@@ -1,0 +1,119 @@
+"""What a method is: settings, and a handful of pure functions made from them."""
+
+import dataclasses
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import optax
+
+from sibench.batches import Data
+from sibench.errors import UserError, require_positive, unknown
+from sibench.networks import is_statistic
+from sibench.policies import Policy
+
+PRIVILEGES = ("background rewards", "expert actions")
+"""What a method may ask to see; its results are stamped with it."""
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """What every method shares; its defaults are those of the paper (VfO, table 1)."""
+
+    task: str
+    """Task to learn."""
+    dataset: tuple[str, ...]
+    """Background datasets, such as bc-10; each has lanes of its own."""
+    demos: int = 10
+    """Expert demonstrations, 1 to 1000: the first ones of --expert."""
+    expert: str = "expert"
+    """Dataset that the demonstrations are taken from."""
+    build: bool = False
+    """Make datasets that are not there."""
+    seeds: int = 5
+    """Learners for each dataset and swept value, with one seed each."""
+    seed: int = 0
+    """The first of these seeds."""
+    steps: int = 1_000_000
+    """Gradient updates, after those of a pretraining phase."""
+    sweep: tuple[str, ...] = ()
+    """A setting and the values to give it: --sweep temperature 0.1 1 10."""
+    batch_size: int = 256
+    """Steps per update."""
+    learning_rate: float = 3e-4
+    """Adam learning rate of every network."""
+    weight_decay: float = 0.0
+    """Decoupled weight decay (AdamW)."""
+    hidden: tuple[int, ...] = (512, 512)
+    """Units of the hidden layers of every network."""
+    evals: int = 50
+    """Evaluations during training, evenly spaced; the paper averages those of the last tenth."""
+    eval_episodes: int = 10
+    """Episodes in each of them."""
+    final_episodes: int = 1000
+    """Episodes by which the finished policies are judged."""
+    log_every: int = 1000
+    """Updates between rows of metrics.jsonl."""
+    checkpoint_every: int = 20_000
+    """Updates between checkpoints."""
+    engine: str = "auto"
+    """Physics engine of evaluations: c, mjx, or auto (mjx on a GPU, c on a CPU)."""
+    out: Path = Path("runs")
+    """Folder of runs; this one's is <out>/<task>/<algorithm>-<dataset>."""
+    tensorboard: bool = False
+    """Write TensorBoard files too (extra [log])."""
+    wandb: str = ""
+    """Log to this Weights & Biases project too (extra [log])."""
+
+    def __post_init__(self):
+        require_positive(self, "demos", "seeds", "steps", "batch_size", "evals", "eval_episodes", "final_episodes")
+        require_positive(self, "log_every", "checkpoint_every")
+        if any(width < 1 for width in self.hidden):
+            raise UserError(f"hidden={self.hidden}; every layer needs at least 1 unit")
+        if self.sweep:
+            check_sweep(self)
+
+
+class Spec(NamedTuple):
+    obs_dim: int
+    action_dim: int
+
+
+class Algorithm(NamedTuple):
+    """A method: pure functions of one learner, which the loop vmaps."""
+
+    name: str
+    init: Callable[[Data, jax.Array], Any]  # (data, key) -> state
+    update: Callable[[Any, Data, jax.Array], tuple[Any, dict]]  # (state, data, key) -> (state, metrics)
+    policy: Callable[[Any], Policy]  # state -> Policy
+    pretrain: Callable[[Any, Data, jax.Array], tuple[Any, dict]] | None = None  # like update, and before it
+    num_pretrain: int = 0  # updates of that
+    privileges: tuple[str, ...] = ()  # what it sees beyond expert observations and background steps, of PRIVILEGES
+
+
+def check_sweep(config: RunConfig) -> None:
+    """Refuse a sweep over what is not a number of this method, and values that a setting does not take."""
+    name, *values = config.sweep
+    name = name.replace("-", "_")
+    floats = [field.name for field in dataclasses.fields(config) if isinstance(getattr(config, field.name), float)]
+    if name not in floats:
+        raise unknown("swept setting", name, floats)
+    try:
+        numbers = [float(value) for value in values]
+    except ValueError as error:
+        raise UserError(f"--sweep {name} takes numbers: {error}") from None
+    if len(numbers) < 1 or len(set(numbers)) < len(numbers):
+        raise UserError(f"--sweep {name} needs values, all different; got {', '.join(values) or 'none'}")
+    for number in numbers:
+        dataclasses.replace(config, sweep=(), **{name: number})  # its own checks
+
+
+def adam(config: RunConfig) -> optax.GradientTransformation:
+    """The optimiser of every network."""
+    if isinstance(config.weight_decay, float) and config.weight_decay == 0:  # not a swept one
+        return optax.adam(config.learning_rate)
+    decayed = functools.partial(jax.tree.map_with_path, lambda path, _: not is_statistic(path))
+    return optax.adamw(config.learning_rate, weight_decay=config.weight_decay, mask=decayed)

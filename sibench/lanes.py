@@ -1,0 +1,145 @@
+"""Lanes: many learners in one compiled program, each with its own seed, dataset and value of a swept setting.
+
+What a lane draws depends on its seed and on nothing else, so its neighbours do not change its numbers.
+"""
+
+import copy
+import functools
+import time
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import NamedSharding, PartitionSpec
+
+from sibench.algorithm import Algorithm, RunConfig, Spec
+from sibench.batches import Data, per_lane
+from sibench.errors import UserError
+from sibench.policies import Policy
+
+NEVER = np.iinfo(np.int32).max
+BY_LANE, SHARED = PartitionSpec("lanes"), PartitionSpec()
+STREAMS = {"init": 0, "pretrain": 1, "update": 2}
+"""Each phase's own stream of keys."""
+
+
+class Lane(NamedTuple):
+    dataset: str
+    swept: float | None
+    seed: int
+
+
+def lanes_of(config: RunConfig) -> list[Lane]:
+    """Every dataset, with every swept value, with every seed."""
+    if len(set(config.dataset)) < len(config.dataset):
+        raise UserError(f"--dataset {' '.join(config.dataset)}: one is named twice")
+    values = [float(value) for value in config.sweep[1:]] or [None]
+    numbers = range(config.seed, config.seed + config.seeds)
+    return [Lane(dataset, value, seed) for dataset in config.dataset for value in values for seed in numbers]
+
+
+def cell_name(config: RunConfig, lane: Lane) -> str:
+    return lane.dataset if lane.swept is None else f"{lane.dataset}-{config.sweep[0]}-{lane.swept:g}"
+
+
+def with_traced(config: RunConfig, value: jax.Array | None) -> RunConfig:
+    """The config of one lane, its swept setting a traced number. The values were checked before."""
+    if value is None:
+        return config
+    lane_config = copy.copy(config)
+    object.__setattr__(lane_config, config.sweep[0].replace("-", "_"), value)
+    return lane_config
+
+
+class Program:
+    """A scan over updates of a vmap over lanes, whose lanes are shared out among the devices of this host."""
+
+    def __init__(
+        self,
+        make: Callable[[RunConfig, Spec], Algorithm],
+        config: RunConfig,
+        spec: Spec,
+        lanes: list[Lane],
+        data: Data,
+    ):
+        self.compile_seconds = 0.0
+        self._algorithm = lambda value: make(with_traced(config, value), spec)
+        num_devices = max(n for n in range(1, jax.device_count() + 1) if len(lanes) % n == 0)
+        self._mesh = jax.make_mesh((num_devices,), ("lanes",), devices=jax.devices()[:num_devices])
+        self._data_specs, self._data_axes = (
+            per_lane(data, PartitionSpec("lanes"), PartitionSpec()),
+            per_lane(data, 0, None),
+        )
+        roots = jax.vmap(jax.random.key)(jnp.array([lane.seed for lane in lanes]))
+        values = jnp.array([lane.swept for lane in lanes]) if config.sweep else None
+        self._lanes = (self._place(roots), self._place(values))
+        self._data = self._place(data, self._data_specs)
+        self._init = jax.jit(self._sharded(self._init_lanes, BY_LANE, self._data_specs))
+
+    def init(self) -> Any:
+        """The states of all lanes before their first update."""
+        return self._init(self._lanes, self._data)
+
+    def chunk(self, phase: str, states: Any, first: int, last: int) -> tuple[Any, dict[str, jax.Array], jax.Array]:
+        """Updates first ... last - 1 of a phase, `pretrain` or `update`.
+
+        Returns the states, the mean of every metric of every lane, and for every lane the first update at which one of
+        them was not finite, or NEVER.
+        """
+        numbers = self._place((jnp.int32(first), jnp.int32(last)), SHARED)
+        return self._compiled(phase)(self._place(states), self._lanes, self._data, *numbers)
+
+    def policy(self, states: Any, lane: int) -> Policy:
+        state = jax.tree.map(lambda leaf: jnp.asarray(np.asarray(leaf)[lane]), states)
+        return self._algorithm(None).policy(state)
+
+    def _init_lanes(self, lanes: tuple, data: Data) -> Any:
+        def one(lane, data):
+            root, value = lane
+            return self._algorithm(value).init(data, jax.random.fold_in(root, STREAMS["init"]))
+
+        return jax.vmap(one, in_axes=(0, self._data_axes))(lanes, data)
+
+    def _chunk_lanes(self, phase: str, states: Any, lanes: tuple, data: Data, first: jax.Array, last: jax.Array):
+        @functools.partial(jax.vmap, in_axes=(0, 0, self._data_axes, None))
+        def update(state, lane, data, step):
+            root, value = lane
+            key = jax.random.fold_in(jax.random.fold_in(root, STREAMS[phase]), step)
+            return getattr(self._algorithm(value), phase)(state, data, key)
+
+        def body(step, carry):
+            states, sums, bad = carry
+            states, metrics = update(states, lanes, data, step)
+            finite = jnp.stack([jnp.isfinite(value) for value in metrics.values()]).all(0)
+            return states, jax.tree.map(jnp.add, sums, metrics), jnp.minimum(bad, jnp.where(finite, NEVER, step))
+
+        metrics = jax.eval_shape(update, states, lanes, data, first)[1]
+        sums = jax.tree.map(lambda metric: jnp.zeros(metric.shape, metric.dtype), metrics)
+        bad = jnp.full(len(lanes[0]), NEVER)
+        states, sums, bad = jax.lax.fori_loop(first, last, body, (states, sums, bad))
+        return states, jax.tree.map(lambda total: total / (last - first), sums), bad
+
+    @functools.cache  # noqa: B019
+    def _compiled(self, phase: str):
+        start, function = time.monotonic(), functools.partial(self._chunk_lanes, phase)
+        specs = (BY_LANE, BY_LANE, self._data_specs, SHARED, SHARED)
+        chunk = jax.jit(self._sharded(function, *specs), donate_argnums=0)
+
+        def shape(leaf, spec):
+            return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=NamedSharding(self._mesh, spec))
+
+        states = jax.tree.map(lambda leaf: shape(leaf, BY_LANE), jax.eval_shape(self._init, self._lanes, self._data))
+        number = shape(jnp.int32(0), SHARED)
+        compiled = chunk.lower(states, self._lanes, self._data, number, number).compile()
+        self.compile_seconds += time.monotonic() - start
+        return compiled
+
+    def _sharded(self, function: Callable, *in_specs: Any) -> Callable:
+        return jax.shard_map(function, mesh=self._mesh, in_specs=in_specs, out_specs=BY_LANE, check_vma=False)
+
+    def _place(self, tree: Any, specs: Any = BY_LANE) -> Any:
+        if isinstance(specs, PartitionSpec):
+            return jax.device_put(tree, NamedSharding(self._mesh, specs))
+        return jax.device_put(tree, jax.tree.map(lambda spec: NamedSharding(self._mesh, spec), specs))
