@@ -62,8 +62,9 @@ ladder: setup  ## train the behaviour policies anew (hours)
 plots: setup  ## draw every figure from the files in the repository
 	for figure in plots/*.py; do $(PY) $$figure || exit 1; done
 
-perf: setup  ## measure physics and rollouts against Gymnasium, side by side
+perf: setup  ## measure physics, rollouts and learners, side by side
 	$(PY) tests/perf.py
+	$(PY) tests/perf_learners.py
 
 lock:  ## resolve requirements.lock anew
 	uv pip compile -q pyproject.toml --group dev --universal --python-version 3.11 --upgrade \

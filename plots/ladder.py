@@ -1,7 +1,7 @@
 """Returns of the experts and of the ladder's policies: what the background datasets are made of.
 
-python plots/ladder.py            draws plots/ladder.png and .svg from plots/ladder.json
-python plots/ladder.py --measure  first takes the returns out of the cards of the datasets on this machine
+python plots/ladder.py                           draws plots/ladder.png and .svg from plots/ladder.json
+python plots/ladder.py --measure --episodes 100  first takes the returns from the datasets bc-<d>-n100 on this machine
 """
 
 import json
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sibench import cli
-from sibench.ids import LADDER, Id
+from sibench.ids import EPISODES, LADDER, Id
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "ladder.json"
@@ -21,18 +21,20 @@ class Config:
 
     measure: bool = False
     """Read the returns anew from the datasets on this machine; those that are not there keep their old ones."""
+    episodes: int = EPISODES
+    """Episodes in the datasets that are read."""
 
 
 def main(config: Config) -> None:
     from sibench import files
 
     if config.measure:
-        files.write_atomic(RESULTS, files.to_json(measure()))
+        files.write_atomic(RESULTS, files.to_json(measure(config.episodes)))
     draw(json.loads(RESULTS.read_text()))
 
 
-def measure() -> dict:
-    """Task -> source -> returns of its 1000 episodes, and how they were made."""
+def measure(episodes: int) -> dict:
+    """Task -> source -> returns of its episodes, and how they were made."""
     from sibench import tasks
     from sibench.data import storage
     from sibench.data.collect import check_recipe
@@ -42,8 +44,8 @@ def measure() -> dict:
     for task in tasks.names():
         for source in ("random", *(f"bc-{d}" for d in LADDER), "expert"):
             try:
-                card = storage.read_card(Id(task, source))
-                check_recipe(Id(task, source), card)
+                card = storage.read_card(Id(task, source, episodes))
+                check_recipe(Id(task, source, episodes), card)
             except UserError:
                 continue
             kept = {name: card[name] for name in ("engine", "policy", "content_sha256", "code")}
@@ -63,20 +65,25 @@ def draw(results: dict) -> None:
     order = ("random", *(f"bc-{d}" for d in LADDER), "expert")
     colours = plt.colormaps["viridis"](np.linspace(0.0, 0.85, len(LADDER)))
     colour = dict(zip(order, ["0.6", *colours, "#d1495b"], strict=True))
-    columns = len(results)
-    figure, axes = plt.subplots(1, columns, figsize=(3.1 * columns + 0.6, 3.4), squeeze=False, layout="constrained")
-    for axis, (task, sources) in zip(axes[0], sorted(results.items()), strict=True):
+    rows = -(-len(results) // 2)
+    figure, axes = plt.subplots(rows, 2, figsize=(7.6, 2.9 * rows), squeeze=False, layout="constrained")
+    for axis, (task, sources) in zip(axes.flat, sorted(results.items()), strict=False):
         shown = [source for source in order if source in sources]
         for x, source in enumerate(shown):
             returns = np.array(sources[source]["returns"], float)
             jitter = np.random.default_rng(x).uniform(-0.32, 0.32, len(returns))
-            axis.scatter(x + jitter, returns, s=2, color=colour[source], alpha=0.35, linewidths=0, rasterized=True)
+            dots = {"s": 2 if len(returns) > 300 else 7, "alpha": 0.35, "linewidths": 0, "rasterized": True}
+            axis.scatter(x + jitter, returns, color=colour[source], **dots)
             axis.plot([x - 0.38, x + 0.38], [returns.mean()] * 2, color="black", linewidth=1.6, solid_capstyle="butt")
         axis.set_xticks(range(len(shown)), [source.removeprefix("bc-") for source in shown], rotation=60)
         axis.set_title(task)
-        axis.set_xlabel("demonstrations cloned")
         axis.margins(x=0.02)
-    axes[0, 0].set_ylabel("return of an episode (bar: mean)")
+    for axis in axes.flat[len(results) :]:
+        axis.set_visible(False)
+    for axis in axes[-1]:
+        axis.set_xlabel("demonstrations cloned")
+    for axis in axes[:, 0]:
+        axis.set_ylabel("return of an episode (bar: mean)")
     for suffix in ("png", "svg"):
         figure.savefig(HERE / f"ladder.{suffix}", dpi=180, metadata={"Date": None} if suffix == "svg" else None)
     print(f"drew {HERE / 'ladder.png'} and .svg")

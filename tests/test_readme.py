@@ -33,10 +33,13 @@ def test_commands_exist(line):
         targets = subprocess.run(["make"], cwd=REPO, capture_output=True, text=True, check=True).stdout
         assert f"make {args[0]} " in targets
         return
-    assert [program, args[0]] == ["python", "-m"]
     flags = {arg for arg in args if arg.startswith("--")}
-    subcommand = [args[2]] if args[1] == "sibench.data" else []
-    shown = command(args[1], *subcommand, "--help")
+    if args[0].endswith(".py"):
+        shown = subprocess.run([sys.executable, args[0], "--help"], cwd=REPO, capture_output=True, text=True)
+    else:
+        assert [program, args[0]] == ["python", "-m"]
+        subcommand = [args[2]] if args[1] == "sibench.data" else []
+        shown = command(args[1], *subcommand, "--help")
     assert shown.returncode == 0
     assert all(flag in shown.stdout for flag in flags)
 
@@ -44,6 +47,11 @@ def test_commands_exist(line):
 def test_table_of_tasks_is_the_packages():
     shown = re.search(r"<!-- tasks: .*? -->\n(.*?)<!-- /tasks -->", README, re.DOTALL).group(1)
     assert shown.strip() == table()
+
+
+def test_every_method_is_in_the_table():
+    shown = re.findall(r"^\| \[`(\w+)`\]\(algorithms/\1\.py\)", README, re.MULTILINE)
+    assert sorted(shown) == sorted(file.stem for file in (REPO / "algorithms").glob("*.py"))
 
 
 def test_links_lead_somewhere():

@@ -1,0 +1,120 @@
+"""Updates per second of the learners: the loop against a bare scan, many lanes against one, and the machine's limit.
+
+    python tests/perf_learners.py        part of `make perf`
+
+At the paper's network on data of halfcheetah's shape. Contenders run in turn, three rounds; the medians are printed.
+"""
+
+import argparse
+import time
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from learners import FILES, dataset, module, of_lane
+
+from sibench.algorithm import Spec
+from sibench.batches import make_data
+from sibench.lanes import Lane, Program
+
+SPEC, ROUNDS = Spec(17, 6), 3
+
+
+def contender(name: str, num_lanes: int, updates: int, hidden: tuple[int, ...]):
+    """The loop's own program; returns a function that runs it, and the seconds it took to compile."""
+    config = module(name).Config(task="halfcheetah", dataset=("toy",), hidden=hidden)
+    toy = dataset(lengths=[1000] * 100, obs_dim=SPEC.obs_dim, action_dim=SPEC.action_dim)
+    privileges = module(name).make(config, SPEC).privileges
+    data = make_data([toy], toy.first(10), [0] * num_lanes, privileges)
+    program = Program(module(name).make, config, SPEC, [Lane("toy", None, seed) for seed in range(num_lanes)], data)
+    states, done = program.init(), 0
+
+    def run() -> None:
+        nonlocal states, done
+        states, metrics, bad = program.chunk("update", states, done, done + updates)
+        jax.block_until_ready((states, metrics, bad))
+        done += updates
+
+    run()
+    return run, program.compile_seconds
+
+
+def bare(name: str, updates: int, hidden: tuple[int, ...]):
+    """What one would write by hand: a scan over keys, nothing else; and the operations of one update."""
+    config = module(name).Config(task="halfcheetah", dataset=("toy",), hidden=hidden)
+    toy = dataset(lengths=[1000] * 100, obs_dim=SPEC.obs_dim, action_dim=SPEC.action_dim)
+    learner = module(name).make(config, SPEC)
+    data = of_lane(make_data([toy], toy.first(10), [0], learner.privileges))
+    state = jax.jit(learner.init)(data, jax.random.key(0))
+
+    @jax.jit
+    def scan(state, data, keys):
+        return jax.lax.scan(lambda state, key: learner.update(state, data, key), state, keys)
+
+    cost = jax.jit(learner.update).lower(state, data, jax.random.key(0)).compile().cost_analysis()
+    keys = jax.random.split(jax.random.key(1), updates)
+
+    def run() -> None:
+        nonlocal state
+        state, _ = jax.block_until_ready(scan(state, data, keys))
+
+    run()
+    return run, (cost[0] if isinstance(cost, list) else cost)["flops"]
+
+
+def peak() -> float:
+    """FLOP/s of one large float32 matrix product, as jax computes it by default."""
+    size = 8192 if jax.default_backend() == "gpu" else 2048
+    a = jnp.ones((size, size))
+    product = jax.jit(lambda a: a @ a)
+    product(a).block_until_ready()
+    start = time.perf_counter()
+    for _ in range(5):
+        a = product(a).block_until_ready() / size
+    return 5 * 2 * size**3 / (time.perf_counter() - start)
+
+
+def seconds(runs) -> np.ndarray:
+    """Median seconds of each, taken in turn."""
+    table = []
+    for _ in range(ROUNDS):
+        row = []
+        for run in runs:
+            start = time.perf_counter()
+            run()
+            row.append(time.perf_counter() - start)
+        table.append(row)
+    return np.median(table, axis=0)
+
+
+def main() -> None:
+    gpu = jax.default_backend() == "gpu"
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--updates", type=int, default=2000 if gpu else 100)
+    parser.add_argument("--lanes", type=int, nargs="*", default=[1, 8, 40, 160] if gpu else [1, 8])
+    parser.add_argument("--hidden", type=int, nargs="*", default=[512, 512])
+    parser.add_argument("--algorithms", nargs="*", default=[file.stem for file in FILES])
+    args = parser.parse_args()
+    hidden, limit = tuple(args.hidden), peak()
+    print(f"{jax.devices()[0].device_kind}: a large float32 product runs at {limit / 1e9:,.0f} GFLOP/s\n")
+    print(f"{'':<10}{'MFLOP/update':>14}{'compile s':>11}{'bare/s':>9}{'loop/s':>9}{'bare/loop':>11}{'of peak':>9}")
+    for name in args.algorithms:
+        (by_hand, flops), (loop, compiling) = bare(name, args.updates, hidden), contender(name, 1, args.updates, hidden)
+        bare_rate, loop_rate = args.updates / seconds([by_hand, loop])
+        print(
+            f"{name:<10}{flops / 1e6:>14,.0f}{compiling:>11.1f}{bare_rate:>9,.0f}{loop_rate:>9,.0f}"
+            f"{bare_rate / loop_rate:>11.2f}{flops * loop_rate / limit:>9.0%}",
+            flush=True,
+        )
+    print(f"\n{'vfo lanes':<10}{'updates/s in sum':>18}{'against one':>13}{'of peak':>9}")
+    runs = [contender("vfo", lanes, args.updates, hidden)[0] for lanes in args.lanes]
+    rates = np.array(args.lanes) * args.updates / seconds(runs)
+    flops = bare("vfo", 1, hidden)[1]
+    for lanes, rate in zip(args.lanes, rates, strict=True):
+        print(f"{lanes:<10}{rate:>18,.0f}{rate / rates[0]:>13.2f}{flops * rate / limit:>9.0%}")
+    if gpu:
+        print(f"\n{jax.devices()[0].memory_stats()['peak_bytes_in_use'] / 2**30:.1f} GiB of device memory at the peak")
+
+
+if __name__ == "__main__":
+    main()
