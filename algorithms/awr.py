@@ -25,7 +25,7 @@ import optax
 
 from sibench.algorithm import Algorithm, RunConfig, Spec, adam
 from sibench.batches import sample
-from sibench.errors import UserError
+from sibench.errors import require_above_zero, require_positive, require_share
 from sibench.networks import BinsPolicy, Model, Value, descend, init_model
 from sibench.policies import Policy
 from sibench.train import run
@@ -50,11 +50,9 @@ class Config(RunConfig):
 
     def __post_init__(self):
         super().__post_init__()
-        if not (0 < self.discount < 1 and self.temperature > 0):
-            raise UserError(
-                f"discount={self.discount}, temperature={self.temperature}: the first lies between 0 and 1, "
-                "the second above 0"
-            )
+        require_positive(self, "target_every")
+        require_share(self, "discount")
+        require_above_zero(self, "temperature", "max_weight")
 
 
 class State(flax.struct.PyTreeNode):

@@ -25,7 +25,7 @@ import jax.numpy as jnp
 
 from sibench.algorithm import Algorithm, RunConfig, Spec, adam
 from sibench.batches import sample_pairs
-from sibench.errors import UserError
+from sibench.errors import require_above_zero, require_share
 from sibench.networks import BinsPolicy, Model, Value, descend, init_model
 from sibench.policies import Policy
 from sibench.train import run
@@ -50,12 +50,8 @@ class Config(RunConfig):
 
     def __post_init__(self):
         super().__post_init__()
-        shares = {"discount": self.discount, "conservatism": self.conservatism, "mixture": self.mixture}
-        for name, share in shares.items():
-            if not 0 < share < 1:
-                raise UserError(f"{name}={share}: it lies between 0 and 1")
-        if not self.temperature > 0:
-            raise UserError(f"temperature={self.temperature}: it lies above 0")
+        require_share(self, "discount", "conservatism", "mixture")
+        require_above_zero(self, "temperature", "max_weight")
 
 
 class State(flax.struct.PyTreeNode):

@@ -34,7 +34,7 @@ import optax
 
 from sibench.algorithm import Algorithm, RunConfig, Spec, adam
 from sibench.batches import sample
-from sibench.errors import UserError, require_positive
+from sibench.errors import require_above_zero, require_positive, require_share
 from sibench.networks import BinsPolicy, Features, GaussianPolicy, Model, Value, descend, init_model, with_stats
 from sibench.policies import Policy
 from sibench.train import run
@@ -72,9 +72,8 @@ class Config(RunConfig):
     def __post_init__(self):
         super().__post_init__()
         require_positive(self, "features", "repr_steps", "candidates", "target_every")
-        if not (0 < self.discount < 1 and 0 < self.mixture < 1 and self.temperature > 0):
-            given = f"discount={self.discount}, mixture={self.mixture}, temperature={self.temperature}"
-            raise UserError(f"{given}: the first two lie between 0 and 1, the last above 0")
+        require_share(self, "discount", "mixture")
+        require_above_zero(self, "nu_learning_rate", "policy_learning_rate", "temperature", "max_weight")
 
 
 class State(flax.struct.PyTreeNode):

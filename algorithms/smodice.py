@@ -27,7 +27,7 @@ import jax.numpy as jnp
 
 from sibench.algorithm import Algorithm, RunConfig, Spec, adam
 from sibench.batches import sample, sample_openings
-from sibench.errors import UserError, require_positive
+from sibench.errors import require_positive, require_share
 from sibench.networks import BinsPolicy, Model, Value, descend, init_model
 from sibench.policies import Policy
 from sibench.train import run
@@ -49,8 +49,7 @@ class Config(RunConfig):
     def __post_init__(self):
         super().__post_init__()
         require_positive(self, "disc_steps")
-        if not 0 < self.discount < 1:
-            raise UserError(f"discount={self.discount}: it lies between 0 and 1")
+        require_share(self, "discount")
 
 
 class State(flax.struct.PyTreeNode):

@@ -11,7 +11,7 @@ import jax
 import optax
 
 from sibench.batches import Data
-from sibench.errors import UserError, require_positive, unknown
+from sibench.errors import UserError, require_above_zero, require_positive, unknown
 from sibench.networks import is_statistic
 from sibench.policies import Policy
 
@@ -71,6 +71,9 @@ class RunConfig:
     def __post_init__(self):
         require_positive(self, "demos", "seeds", "steps", "batch_size", "evals", "eval_episodes", "final_episodes")
         require_positive(self, "log_every", "checkpoint_every")
+        require_above_zero(self, "learning_rate")
+        if self.batch_size % 2:
+            raise UserError(f"batch_size={self.batch_size}; it must be even: half of a batch may be the expert's")
         if any(width < 1 for width in self.hidden):
             raise UserError(f"hidden={self.hidden}; every layer needs at least 1 unit")
         if self.sweep:

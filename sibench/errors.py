@@ -16,6 +16,19 @@ def require_positive(config: Any, *names: str) -> None:
             raise UserError(f"{name}={getattr(config, name)}; at least 1 is needed")
 
 
+def require_share(config: Any, *names: str) -> None:
+    """Refuse settings outside ]0, 1[."""
+    for name in names:
+        if not 0 < getattr(config, name) < 1:
+            raise UserError(f"{name}={getattr(config, name)}; it must lie between 0 and 1")
+
+
+def require_above_zero(config: Any, *names: str) -> None:
+    for name in names:
+        if not getattr(config, name) > 0:
+            raise UserError(f"{name}={getattr(config, name)}; it must be above 0")
+
+
 def unknown(kind: str, value: str, choices: Iterable[str]) -> UserError:
     """`unknown task 'hoper'; did you mean 'hopper'? tasks: ant, halfcheetah, ...`"""
     choices = list(choices)

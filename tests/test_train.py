@@ -305,7 +305,7 @@ def program(name, *args):
         (["--task", "hopper", "--dataset", "random", "--temprature", "2"], "--temperature"),
         (["--task", "hopper", "--dataset", "random", "--seeds", "0"], "at least 1 is needed"),
         (["--task", "hopper", "--dataset", "random", "--sweep", "temprature", "1"], "did you mean 'temperature'?"),
-        (["--task", "hopper", "--dataset", "random", "--sweep", "temperature", "0"], "temperature=0.0"),
+        (["--task", "hopper", "--dataset", "random", "--sweep", "temperature", "0"], "temperature=0.0; it must be above 0"),
         (["--task", "hopper", "--dataset", "random", "--sweep", "temperature", "1", "1.0"], "all different"),
         (["--task", "hopper", "--dataset", "random", "random"], "named twice"),
     ],
