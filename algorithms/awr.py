@@ -23,12 +23,11 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from sibench.algorithm import Algorithm, RunConfig, Spec, adam
+from sibench.algorithm import Algorithm, RunConfig, Spec, adam, run
 from sibench.batches import sample
 from sibench.errors import require_above_zero, require_positive, require_share
 from sibench.networks import BinsPolicy, Model, Value, descend, init_model
 from sibench.policies import Policy
-from sibench.train import run
 
 
 @dataclass(frozen=True)

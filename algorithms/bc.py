@@ -12,11 +12,10 @@ from dataclasses import dataclass
 import flax
 import jax
 
-from sibench.algorithm import Algorithm, RunConfig, Spec, adam
+from sibench.algorithm import Algorithm, RunConfig, Spec, adam, run
 from sibench.batches import sample
 from sibench.networks import BinsPolicy, Model, descend, init_model
 from sibench.policies import Policy
-from sibench.train import run
 
 
 @dataclass(frozen=True)

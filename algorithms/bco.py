@@ -18,12 +18,11 @@ import flax
 import jax
 import jax.numpy as jnp
 
-from sibench.algorithm import Algorithm, RunConfig, Spec, adam
+from sibench.algorithm import Algorithm, RunConfig, Spec, adam, run
 from sibench.batches import sample
 from sibench.errors import require_positive
 from sibench.networks import BinsPolicy, Model, descend, init_model
 from sibench.policies import Policy
-from sibench.train import run
 
 
 @dataclass(frozen=True)

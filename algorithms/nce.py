@@ -32,12 +32,11 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from sibench.algorithm import Algorithm, RunConfig, Spec, adam
+from sibench.algorithm import Algorithm, RunConfig, Spec, adam, run
 from sibench.batches import sample
 from sibench.errors import require_above_zero, require_positive, require_share
 from sibench.networks import BinsPolicy, Features, GaussianPolicy, Model, Value, descend, init_model, with_stats
 from sibench.policies import Policy
-from sibench.train import run
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -120,3 +121,21 @@ def adam(config: RunConfig) -> optax.GradientTransformation:
         return optax.adam(config.learning_rate)
     decayed = functools.partial(jax.tree.map_with_path, lambda path, _: not is_statistic(path))
     return optax.adamw(config.learning_rate, weight_decay=config.weight_decay, mask=decayed)
+
+
+def run(config_type: type[RunConfig], make: Callable, tuned: dict[str, dict[str, Any]] | None = None) -> None:
+    """The command line of an algorithm's file: its defaults, under them `tuned[task]`, over both what the user says."""
+    import tyro
+
+    from sibench import cli
+
+    def main(config: RunConfig) -> None:
+        from sibench.train import train  # so that --help need not wait for simulators
+
+        train(config, make)
+
+    words = [word for argument in sys.argv for word in argument.split("=", 1)]
+    task = dict(zip(words, words[1:], strict=False)).get("--task", "")
+    overrides = (tuned or {}).get(task, {})
+    default = config_type(task=tyro.MISSING, dataset=tyro.MISSING, **overrides) if overrides else None
+    cli.run(main, config_type, f"python algorithms/{Path(sys.argv[0]).name}", default)

@@ -16,9 +16,8 @@ from typing import Any
 import jax
 import numpy as np
 import platformdirs
-import tyro
 
-from sibench import checkpoint, cli, files, policies, provenance, tasks
+from sibench import checkpoint, files, policies, provenance, tasks
 from sibench.algorithm import Algorithm, RunConfig, Spec
 from sibench.batches import Data, make_data
 from sibench.data import load_privileged, storage
@@ -301,11 +300,3 @@ def stoppable() -> Iterator[threading.Event]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-def run(config_type: type[RunConfig], make: Callable, tuned: dict[str, dict[str, Any]] | None = None) -> None:
-    """The command line of an algorithm's file: its defaults, under them `tuned[task]`, over both what the user says."""
-    task = dict(zip(sys.argv, sys.argv[1:], strict=False)).get("--task", "")
-    overrides = (tuned or {}).get(task, {})
-    default = config_type(task=tyro.MISSING, dataset=tyro.MISSING, **overrides) if overrides else None
-    cli.run(lambda config: train(config, make), config_type, f"python algorithms/{Path(sys.argv[0]).name}", default)

@@ -18,7 +18,7 @@ from conftest import REPO
 from learners import FILES, dataset, equal, module, small, take, variants
 
 from sibench import policies, train
-from sibench.algorithm import Spec
+from sibench.algorithm import Spec, run
 from sibench.batches import make_data, sample, sample_openings, sample_pairs
 from sibench.errors import UserError
 from sibench.lanes import NEVER, Program, lanes_of
@@ -305,7 +305,10 @@ def program(name, *args):
         (["--task", "hopper", "--dataset", "random", "--temprature", "2"], "--temperature"),
         (["--task", "hopper", "--dataset", "random", "--seeds", "0"], "at least 1 is needed"),
         (["--task", "hopper", "--dataset", "random", "--sweep", "temprature", "1"], "did you mean 'temperature'?"),
-        (["--task", "hopper", "--dataset", "random", "--sweep", "temperature", "0"], "temperature=0.0; it must be above 0"),
+        (
+            ["--task", "hopper", "--dataset", "random", "--sweep", "temperature", "0"],
+            "temperature=0.0; it must be above 0",
+        ),
         (["--task", "hopper", "--dataset", "random", "--sweep", "temperature", "1", "1.0"], "all different"),
         (["--task", "hopper", "--dataset", "random", "random"], "named twice"),
     ],
@@ -329,7 +332,7 @@ def test_tuned_settings_lie_under_the_command_line(monkeypatch):
     tuned = {"hopper": {"temperature": 3.0}}
     for task, more in (("hopper", []), ("walker2d", []), ("hopper", ["--temperature", "5"])):
         monkeypatch.setattr(sys, "argv", ["vfo.py", "--task", task, "--dataset", "random", *more])
-        train.run(module("vfo").Config, None, tuned)
+        run(module("vfo").Config, None, tuned)
     assert seen == [3.0, 1.0, 5.0]
 
 
