@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import itertools
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -135,7 +136,7 @@ def run(config_type: type[RunConfig], make: Callable, tuned: dict[str, dict[str,
         train(config, make)
 
     words = [word for argument in sys.argv for word in argument.split("=", 1)]
-    task = dict(zip(words, words[1:], strict=False)).get("--task", "")
+    task = dict(itertools.pairwise(words)).get("--task", "")
     overrides = (tuned or {}).get(task, {})
     default = config_type(task=tyro.MISSING, dataset=tyro.MISSING, **overrides) if overrides else None
     cli.run(main, config_type, f"python algorithms/{Path(sys.argv[0]).name}", default)
