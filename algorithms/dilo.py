@@ -23,7 +23,7 @@ import flax
 import jax
 import jax.numpy as jnp
 
-from sibench.algorithm import Algorithm, RunConfig, Spec, adam, run
+from sibench.algorithm import Algorithm, RunConfig, Spec, adam, effective_share, run
 from sibench.batches import sample_pairs
 from sibench.errors import require_above_zero, require_share
 from sibench.networks import BinsPolicy, Model, Value, descend, init_model
@@ -117,7 +117,7 @@ def make(config: Config, spec: Spec) -> Algorithm:
             "policy_loss": policy_error,
             "value": v.mean(),
             "weight": weight.mean(),
-            "effective_share": weight.sum() ** 2 / (weight**2).sum() / len(weight),
+            "effective_share": effective_share(weight),
             "clipped_share": (weight >= 0.999 * config.max_weight).mean(),
         }
 

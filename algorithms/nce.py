@@ -19,7 +19,8 @@ first, then frozen:
     (6) L_om  = E_B (phi'omega - gamma b(s'))^2,     L_pi = - E_B exp((phi'omega - v(s)) / lambda) log pi(a | s)
 
 Against the development code: no online replay (kappa = 0), no absorbing-state flag, no orthogonal regulariser, the
-policy's gradient also goes through phi, and the gradient penalty interpolates expert and background steps.
+networks of VfO, negatives of all pairs of a batch; the policy's gradient also goes through phi; the gradient penalty
+interpolates expert and background steps. --learning-rate is that of all but nu and the policy against it.
 
     python algorithms/nce.py --task hopper --dataset bc-10 --variant value
 """
@@ -110,8 +111,7 @@ def make(config: Config, spec: Spec) -> Algorithm:
     against_nu = config.variant != "value"
     policy = GaussianPolicy(spec.action_dim, config.hidden) if against_nu else clone
     optimiser, nu_adam = adam(config), optax.adam(config.nu_learning_rate)
-    policy_adam = optax.adam(config.policy_learning_rate) if against_nu else optimiser
-    half = config.batch_size // 2
+    policy_adam, half = optax.adam(config.policy_learning_rate) if against_nu else optimiser, config.batch_size // 2
 
     def phi(model_params, obs, action):
         return phi_net.apply(model_params["phi"], obs, action=action) / config.features**0.5

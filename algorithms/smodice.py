@@ -25,7 +25,7 @@ import flax
 import jax
 import jax.numpy as jnp
 
-from sibench.algorithm import Algorithm, RunConfig, Spec, adam, run
+from sibench.algorithm import Algorithm, RunConfig, Spec, adam, effective_share, run
 from sibench.batches import sample, sample_openings
 from sibench.errors import require_positive, require_share
 from sibench.networks import BinsPolicy, Model, Value, descend, init_model
@@ -140,7 +140,7 @@ def make(config: Config, spec: Spec) -> Algorithm:
             "value": v.mean(),
             "reward": reward.mean(),
             "weight": weight.mean(),
-            "effective_share": weight.sum() ** 2 / jnp.maximum((weight**2).sum(), 1e-12) / len(weight),
+            "effective_share": effective_share(weight),
         }
 
     return Algorithm(

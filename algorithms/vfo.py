@@ -26,7 +26,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from sibench.algorithm import Algorithm, RunConfig, Spec, adam, run
+from sibench.algorithm import Algorithm, RunConfig, Spec, adam, effective_share, run
 from sibench.batches import sample
 from sibench.errors import require_above_zero, require_positive, require_share
 from sibench.networks import BinsPolicy, Model, Value, descend, init_model
@@ -175,7 +175,7 @@ def make(config: Config, spec: Spec) -> Algorithm:
             "policy_loss": policy_error,
             "value": v.mean(),
             "weight": weight.mean(),
-            "effective_share": weight.sum() ** 2 / (weight**2).sum() / len(weight),
+            "effective_share": effective_share(weight),
             "clipped_share": (weight >= 0.999 * config.max_weight).mean(),
         }
 

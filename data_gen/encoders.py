@@ -21,7 +21,7 @@ GAINS = {
 }
 WIDTHS = {0.04: 61, 0.2: 13}
 """Other kernel widths than 0.1, and the numerical rank of each kernel: coefficients that its functions need."""
-WIDE, WIDE_EPISODES, WIDE_HELD_OUT = "bc-20-n200", 160, 40
+WIDE, WIDE_EPISODES = "bc-20-n200", 160
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import itertools
+import math
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import optax
 
 from sibench.batches import Data
@@ -73,13 +75,23 @@ class RunConfig:
     def __post_init__(self):
         require_positive(self, "demos", "seeds", "steps", "batch_size", "evals", "eval_episodes", "final_episodes")
         require_positive(self, "log_every", "checkpoint_every")
+        for field in dataclasses.fields(self):
+            if isinstance(value := getattr(self, field.name), float) and not math.isfinite(value):
+                raise UserError(f"{field.name}={value}; it must be finite (1e30 is as good as no clip)")
         require_above_zero(self, "learning_rate")
+        if self.weight_decay < 0:
+            raise UserError(f"weight_decay={self.weight_decay}; it must not be below 0")
         if self.batch_size % 2:
             raise UserError(f"batch_size={self.batch_size}; it must be even: half of a batch may be the expert's")
         if any(width < 1 for width in self.hidden):
             raise UserError(f"hidden={self.hidden}; every layer needs at least 1 unit")
         if self.sweep:
             check_sweep(self)
+
+    @property
+    def swept(self) -> str:
+        """Name of the setting that --sweep sweeps, if any."""
+        return self.sweep[0].replace("-", "_") if self.sweep else ""
 
 
 class Spec(NamedTuple):
@@ -101,8 +113,7 @@ class Algorithm(NamedTuple):
 
 def check_sweep(config: RunConfig) -> None:
     """Refuse a sweep over what is not a number of this method, and values that a setting does not take."""
-    name, *values = config.sweep
-    name = name.replace("-", "_")
+    name, values = config.swept, config.sweep[1:]
     floats = [field.name for field in dataclasses.fields(config) if isinstance(getattr(config, field.name), float)]
     if name not in floats:
         raise unknown("swept setting", name, floats)
@@ -110,10 +121,16 @@ def check_sweep(config: RunConfig) -> None:
         numbers = [float(value) for value in values]
     except ValueError as error:
         raise UserError(f"--sweep {name} takes numbers: {error}") from None
-    if len(numbers) < 1 or len(set(numbers)) < len(numbers):
+    if len(numbers) < 1 or len({f"{number:g}" for number in numbers}) < len(numbers):
         raise UserError(f"--sweep {name} needs values, all different; got {', '.join(values) or 'none'}")
     for number in numbers:
         dataclasses.replace(config, sweep=(), **{name: number})  # its own checks
+
+
+def effective_share(weight: jax.Array) -> jax.Array:
+    """How much of a batch its weights leave in play: 1 if all are equal, 1 / B if one has everything."""
+    weight = weight / jnp.maximum(weight.max(), jnp.finfo(weight.dtype).tiny)
+    return weight.sum() ** 2 / jnp.maximum((weight**2).sum(), 1e-6) / len(weight)
 
 
 def adam(config: RunConfig) -> optax.GradientTransformation:

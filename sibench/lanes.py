@@ -1,6 +1,6 @@
 """Lanes: many learners in one compiled program, each with its own seed, dataset and value of a swept setting.
 
-What a lane draws depends on its seed and on nothing else, so its neighbours do not change its numbers.
+What a lane draws depends on its seed and on nothing else, so its neighbours change its numbers by rounding at most.
 """
 
 import copy
@@ -41,7 +41,7 @@ def lanes_of(config: RunConfig) -> list[Lane]:
 
 
 def cell_name(config: RunConfig, lane: Lane) -> str:
-    return lane.dataset if lane.swept is None else f"{lane.dataset}-{config.sweep[0]}-{lane.swept:g}"
+    return lane.dataset if lane.swept is None else f"{lane.dataset}-{config.swept}-{lane.swept:g}"
 
 
 def with_traced(config: RunConfig, value: jax.Array | None) -> RunConfig:
@@ -49,7 +49,7 @@ def with_traced(config: RunConfig, value: jax.Array | None) -> RunConfig:
     if value is None:
         return config
     lane_config = copy.copy(config)
-    object.__setattr__(lane_config, config.sweep[0].replace("-", "_"), value)
+    object.__setattr__(lane_config, config.swept, value)
     return lane_config
 
 
@@ -64,12 +64,13 @@ class Program:
         lanes: list[Lane],
         data: Data,
     ):
-        self.compile_seconds = 0.0
+        self.compile_seconds, self._chunks = 0.0, {}
         self._algorithm = lambda value: make(with_traced(config, value), spec)
-        num_devices = max(n for n in range(1, jax.device_count() + 1) if len(lanes) % n == 0)
-        self._mesh = jax.make_mesh((num_devices,), ("lanes",), devices=jax.devices()[:num_devices])
+        devices = jax.local_devices()
+        self.num_devices = max(n for n in range(1, len(devices) + 1) if len(lanes) % n == 0)
+        self._mesh = jax.make_mesh((self.num_devices,), ("lanes",), devices=devices[: self.num_devices])
         self._data_specs, self._data_axes = (
-            per_lane(data, PartitionSpec("lanes"), PartitionSpec()),
+            per_lane(data, BY_LANE, SHARED),
             per_lane(data, 0, None),
         )
         roots = jax.vmap(jax.random.key)(jnp.array([lane.seed for lane in lanes]))
@@ -92,8 +93,8 @@ class Program:
         return self._compiled(phase)(self._place(states), self._lanes, self._data, *numbers)
 
     def policy(self, states: Any, lane: int) -> Policy:
-        state = jax.tree.map(lambda leaf: jnp.asarray(np.asarray(leaf)[lane]), states)
-        return self._algorithm(None).policy(state)
+        policy = self._algorithm(None).policy(states)
+        return policy._replace(params=jax.tree.map(lambda leaf: jnp.asarray(np.asarray(leaf)[lane]), policy.params))
 
     def _init_lanes(self, lanes: tuple, data: Data) -> Any:
         def one(lane, data):
@@ -121,8 +122,9 @@ class Program:
         states, sums, bad = jax.lax.fori_loop(first, last, body, (states, sums, bad))
         return states, jax.tree.map(lambda total: total / (last - first), sums), bad
 
-    @functools.cache  # noqa: B019
     def _compiled(self, phase: str):
+        if phase in self._chunks:
+            return self._chunks[phase]
         start, function = time.monotonic(), functools.partial(self._chunk_lanes, phase)
         specs = (BY_LANE, BY_LANE, self._data_specs, SHARED, SHARED)
         chunk = jax.jit(self._sharded(function, *specs), donate_argnums=0)
@@ -134,6 +136,7 @@ class Program:
         number = shape(jnp.int32(0), SHARED)
         compiled = chunk.lower(states, self._lanes, self._data, number, number).compile()
         self.compile_seconds += time.monotonic() - start
+        self._chunks[phase] = compiled
         return compiled
 
     def _sharded(self, function: Callable, *in_specs: Any) -> Callable:

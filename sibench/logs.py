@@ -1,5 +1,6 @@
 """Where metrics go: a JSON line per lane and interval, and the loggers that a user asks for."""
 
+import hashlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -7,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from sibench.errors import UserError
+from sibench.files import write_atomic
 
 
 class Log:
@@ -26,12 +28,15 @@ class Log:
                     break  # half a line, from a kill
                 if row["updates"] <= updates:
                     kept.append(line + "\n")
-            file.write_text("".join(kept))
+            write_atomic(file, "".join(kept).encode())
             self.files.append(open(file, "a"))  # noqa: SIM115
         if tensorboard:
-            self.boards = [_import("tensorboardX").SummaryWriter(str(folder / lane)) for lane in lanes]
+            board = _import("tensorboardX").SummaryWriter
+            self.boards = [board(str(folder / lane), purge_step=updates + 1) for lane in lanes]
         if wandb:
-            self.wandb = _import("wandb").init(project=wandb, name="/".join(folder.parts[-2:]), resume="allow")
+            identity = hashlib.sha256((folder / "run.json").read_bytes()).hexdigest()[:16]
+            name = "/".join(folder.parts[-2:])
+            self.wandb = _import("wandb").init(project=wandb, name=name, id=identity, resume="allow")
 
     def write(self, updates: int, metrics: dict[str, np.ndarray], diverged: np.ndarray) -> None:
         """One number of each metric for each lane that has not diverged."""

@@ -15,8 +15,12 @@ from sibench.errors import UserError
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "brax", "mujoco", "mujoco-mjx", "gymnasium", "numpy")
 
 
-def start_run(folder: Path, settings: dict[str, Any]) -> dict[str, Any]:
-    """Write down what is run, once, at its start; refuse a folder that holds a run with other settings."""
+def start_run(folder: Path, settings: dict[str, Any], same_code: bool = False) -> dict[str, Any]:
+    """Write down what is run, once, at its start; refuse a folder that holds a run with other settings.
+
+    Args:
+        same_code: refuse also a run that was begun by other code or other versions of packages.
+    """
     file = folder / "run.json"
     settings = json.loads(json.dumps(settings, default=str))
     if file.exists():
@@ -26,6 +30,12 @@ def start_run(folder: Path, settings: dict[str, Any]) -> dict[str, Any]:
         if other:
             told = ", ".join(f"{name}={value} (here {settings.get(name)})" for name, value in sorted(other.items()))
             raise UserError(f"{folder} holds a run with {told}; choose another --out, or delete it to start anew")
+        for what, now in (("code", code_version()), ("versions", versions())):
+            if same_code and before[what] != now:
+                raise UserError(
+                    f"{folder} holds a run begun with {what} {before[what]}, and this is {now}; go on with that, "
+                    "choose another --out, or delete it to start anew"
+                )
         return before
     run = {"settings": settings, "code": code_version(), "versions": versions()}
     files.write_atomic(file, files.to_json(run))

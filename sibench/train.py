@@ -41,7 +41,7 @@ def train(config: RunConfig, make: Callable[[RunConfig, Spec], Algorithm]) -> li
         run.begin()
         if not run.is_finished():
             run.learn(stop)
-            run.judge()
+            run.judge(stop)
         return run.results
 
 
@@ -57,7 +57,7 @@ class Run:
         data, self.datasets = load_data(config, self.lanes, self.algorithm.privileges)
         self.hashes = {name: storage.content_sha256(dataset) for name, dataset in self.datasets.items()}
         self.program = Program(make, config, spec, self.lanes, data)
-        name = "-".join([self.algorithm.name, *config.dataset, *config.sweep[:1]])
+        name = "-".join([self.algorithm.name, *config.dataset, *([config.swept] if config.sweep else [])])
         self.folder = config.out / self.task.name / name
         self.lane_names = [f"{cell_name(config, lane)}-seed-{lane.seed}" for lane in self.lanes]
         self.cells = dict.fromkeys(cell_name(config, lane) for lane in self.lanes)
@@ -71,7 +71,7 @@ class Run:
         """Write down what is run; refuse a folder that holds something else."""
         settings = {name: value for name, value in dataclasses.asdict(self.config).items() if name not in FREE}
         settings |= {"algorithm": self.algorithm.name, "engine": self.task.backend, "datasets": self.hashes}
-        self.provenance = provenance.start_run(self.folder, settings)
+        self.provenance = provenance.start_run(self.folder, settings, same_code=True)
 
     def is_finished(self) -> bool:
         done = all(result.exists() for result in self.results)
@@ -92,7 +92,7 @@ class Run:
         started, first = time.monotonic(), done
         log = Log(self.folder, self.lane_names, done, config.tensorboard, config.wandb)
         with log, Saver(self.folder) as saver:
-            while done < self.total:
+            while done < self.total and (self.diverged == NEVER).any():
                 phase, offset = ("update", pretrained) if done >= pretrained else ("pretrain", 0)
                 ends = [update for update in (*evaluated, pretrained, self.total) if update > done]
                 ends += [(done // every + 1) * every for every in (config.log_every, config.checkpoint_every)]
@@ -101,19 +101,19 @@ class Run:
                     self.states, metrics, bad = self.program.chunk(phase, self.states, done - offset, until - offset)
                     metrics, bad = jax.tree.map(np.asarray, (metrics, bad))
                 if done == first:
-                    compiled, since = self.program.compile_seconds, time.monotonic() - started
-                    print(f"{self.folder}: compiled in {compiled:.1f} s, learning after {since:.1f} s", flush=True)
-                    started, first = time.monotonic(), until
+                    self.say_started(until - done, time.monotonic() - started)
+                    started, first = time.monotonic(), until  # the rate is told without compilation
                 self.note_divergence(bad, offset)
                 done = until
                 log.write(done, metrics, self.diverged != NEVER)
                 if done in evaluated:
                     log.write(done, {"return": self.evaluate(done)}, self.diverged != NEVER)
                 self.show(done, (done - first) / (time.monotonic() - started), metrics, done in evaluated)
-                if stop.is_set() or done % config.checkpoint_every == 0 or done == self.total:
+                stopping = stop.is_set()
+                if stopping or done % config.checkpoint_every == 0 or done == self.total:
                     progress = {"evaluations": self.evaluations, "seconds": self.seconds}
                     saver.save(done, (self.states, self.diverged), progress)
-                if stop.is_set():
+                if stopping:
                     saver.wait()
                     raise KeyboardInterrupt
 
@@ -123,6 +123,11 @@ class Run:
         self.evaluations = [row for row in before["evaluations"] if row["updates"] <= done]
         self.seconds = before["seconds"]
         print(f"{self.folder}: resumed at update {done}", flush=True)
+
+    def say_started(self, num: int, seconds: float) -> None:
+        where = f"{len(self.lanes)} lanes on {self.program.num_devices} of {jax.local_device_count()} devices"
+        compiling = self.program.compile_seconds
+        print(f"{self.folder}: {where}; {compiling:.1f} s to compile, {seconds:.1f} s to update {num}", flush=True)
 
     @contextlib.contextmanager
     def timed(self, what: str) -> Iterator[None]:
@@ -170,26 +175,29 @@ class Run:
 
     # --- the result ---------------------------------------------------------------------------------------------------
 
-    def judge(self) -> None:
+    def judge(self, stop: threading.Event) -> None:
         """Store every lane's policy, play its final episodes, and write one result for each cell."""
         rows: dict[str, list[dict]] = {cell: [] for cell in self.cells}
         for index, lane in enumerate(self.lanes):
+            if stop.is_set():
+                raise KeyboardInterrupt
             curve = [{"updates": e["updates"], "returns": e["returns"][index]} for e in self.evaluations]
             row = {"seed": lane.seed, "status": "finished", "evaluations": curve}
-            if self.diverged[index] != NEVER:
-                row |= {"status": "diverged", "diverged_at": int(self.diverged[index])}
+            policy = self.program.policy(self.states, index)
+            finite = all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(policy.params))
+            if self.diverged[index] != NEVER or not finite:
+                row |= {"status": "diverged", "diverged_at": int(min(self.diverged[index], self.total))}
             else:
-                row |= self.final(index)
+                row |= self.final(index, policy)
             rows[cell_name(self.config, lane)].append(row)
         for cell, file in zip(self.cells, self.results, strict=True):
             lane = next(lane for lane in self.lanes if cell_name(self.config, lane) == cell)
             files.write_atomic(file, files.to_json(self.result(lane, rows[cell])))
             print(file)
 
-    def final(self, index: int) -> dict[str, Any]:
+    def final(self, index: int, policy: policies.Policy) -> dict[str, Any]:
         """The final episodes of a lane; played once, also if the run is killed while others are."""
         where = self.folder / self.lane_names[index]
-        policy = self.program.policy(self.states, index)
         card = {"task": self.task.id, "algorithm": self.algorithm.name, "lane": self.lanes[index]._asdict()}
         policies.save(where / "policy", policy, card | self.provenance)
         digest = policies.read_description(where / "policy")["weights_sha256"]
@@ -212,7 +220,7 @@ class Run:
         """All that is known of one cell."""
         config = self.config
         settings = {name: str(v) if isinstance(v, Path) else v for name, v in dataclasses.asdict(config).items()}
-        settings |= {config.sweep[0].replace("-", "_"): lane.swept} if config.sweep else {}
+        settings |= {config.swept: lane.swept} if config.sweep else {}
         return {
             "format": "sibench-result-1",
             "algorithm": self.algorithm.name,
@@ -221,6 +229,7 @@ class Run:
             "engine": self.task.backend,
             "dataset": self.describe(lane.dataset),
             "expert": self.describe("expert demonstrations") | {"demos": config.demos},
+            "num_pretrain": self.algorithm.num_pretrain,
             "config": settings,
             "command": provenance.command(),
             "code": self.provenance["code"],
@@ -232,9 +241,11 @@ class Run:
         }
 
     def describe(self, name: str) -> dict[str, Any]:
-        card = self.datasets[name].card
-        kept = {key: card.get(key) for key in ("id", "engine", "return_mean", "return_std", "quality")}
-        return kept | {"content_sha256": self.hashes[name]}
+        dataset = self.datasets[name]
+        mean, std = float(dataset.returns.mean()), float(dataset.returns.std())
+        kept = {key: dataset.card.get(key) for key in ("id", "engine")} | {"return_mean": mean, "return_std": std}
+        quality = tasks.quality(self.task.name, mean)
+        return kept | {"num_episodes": dataset.num_episodes, "quality": quality, "content_sha256": self.hashes[name]}
 
 
 class Saver:
@@ -291,6 +302,7 @@ def stoppable() -> Iterator[threading.Event]:
     def ask(number: int, frame: Any) -> None:
         if stop.is_set():
             raise KeyboardInterrupt
+        print("\nstopping after this chunk of updates or this lane's episodes; again to stop at once", flush=True)
         stop.set()
 
     if threading.current_thread() is threading.main_thread():

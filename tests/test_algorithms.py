@@ -5,12 +5,14 @@ import dataclasses
 import functools
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from learners import FILES, dataset, equal, module, of_lane, own_fields, small, variants
 
-from sibench.algorithm import Spec
+from sibench.algorithm import Spec, effective_share
 from sibench.batches import make_data
+from sibench.lanes import with_traced
 from sibench.networks import is_statistic
 
 SPEC = Spec(3, 2)
@@ -85,11 +87,10 @@ def test_what_a_learner_may_not_see_changes_no_bit(name, changes):
         return learn(name, changes, of_lane(make_data([background], expert, [0], privileges)))[0][-1]
 
     clean = end(background, expert)
-    nothing = np.full_like
     poisoned = {
-        "background rewards": end(background._replace(rewards=nothing(background.rewards, np.nan)), expert),
-        "expert actions": end(background, expert._replace(actions=nothing(expert.actions, np.nan))),
-        "expert rewards": end(background, expert._replace(rewards=nothing(expert.rewards, np.nan))),
+        "background rewards": end(background._replace(rewards=np.full_like(background.rewards, np.nan)), expert),
+        "expert actions": end(background, expert._replace(actions=np.full_like(expert.actions, np.nan))),
+        "expert rewards": end(background, expert._replace(rewards=np.full_like(expert.rewards, np.nan))),
     }
     assert {what for what, state in poisoned.items() if not equal(clean, state)} == set(privileges)
 
@@ -137,4 +138,33 @@ def test_a_file_is_short_and_stands_alone(name):
     imported = [node.module for node in ast.walk(ast.parse(source)) if isinstance(node, ast.ImportFrom)]
     assert not {module.split(".")[-1] for module in imported} & {file.stem for file in FILES}
     assert f"python algorithms/{name}.py" in ast.get_docstring(ast.parse(source))
-    assert all(field.type is not None for field in dataclasses.fields(module(name).Config))
+
+
+@every_file
+def test_every_number_can_be_swept(name):
+    """With the setting a traced number, a method still compiles, and its state is the same tree."""
+    spec, data = (
+        SPEC,
+        of_lane(make_data([dataset()], dataset(seed=1), [0], module(name).make(small(name), SPEC).privileges)),
+    )
+    for field in dataclasses.fields(module(name).Config):
+        value = getattr(small(name), field.name)
+        if not isinstance(value, float):
+            continue
+        config = small(name, sweep=(field.name, "0.5", "0.25"))
+
+        def step(swept, data, key, config=config):
+            learner = module(name).make(with_traced(config, swept), SPEC)
+            state = learner.init(data, key)
+            for phase in (learner.pretrain, learner.update):
+                state = phase(state, data, key)[0] if phase else state
+            return learner.init(data, key), state
+
+        before, after = jax.eval_shape(step, np.float32(0.5), data, jax.random.key(0))
+        assert jax.tree.map(lambda leaf: leaf.shape, before) == jax.tree.map(lambda leaf: leaf.shape, after)
+
+
+def test_effective_share():
+    assert effective_share(jnp.ones(8)) == pytest.approx(1)
+    assert effective_share(jnp.array([1e-30, 0, 0, 0])) == pytest.approx(0.25)
+    assert effective_share(jnp.zeros(4)) == 0

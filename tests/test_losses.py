@@ -159,9 +159,29 @@ def test_one_update_of_vfo_against_numpy():
     np.testing.assert_allclose(metrics["policy_loss"], -(weight * log_prob).mean(), rtol=1e-5)
     np.testing.assert_allclose(metrics["value"], v_background.mean(), rtol=1e-5)
 
-    # the last bias: its gradient by hand, and Adam's first step, of one learning rate against its sign
-    name = max(state.value.params["params"]["Features_0"]["MLP_0"])
-    bias, new = (s.value.params["params"]["Features_0"]["MLP_0"][name]["bias"][0] for s in (state, after))
-    slope = 0.7 * 2 * (v_expert - backup(target, expert, 1.0)).mean()
-    slope += 0.3 * 2 * (v_background[:4] - backup(target, background, 0.0)[:4]).mean()
-    np.testing.assert_allclose(new - bias, -1e-3 * np.sign(slope), rtol=1e-3)
+    # Adam's first step is one learning rate against the sign of each slope of the value loss: all of the last layer's
+    # and of the first layer's, by finite differences of the NumPy loss
+    targets = backup(target, expert, 1.0), backup(target, background, 0.0)[:4]
+
+    def loss(params):
+        errors = [
+            (forward(params, batch) - y) ** 2
+            for batch, y in zip((expert.obs, background.obs[:4]), targets, strict=True)
+        ]
+        return 0.7 * errors[0].mean() + 0.3 * errors[1].mean()
+
+    for layer in ("Dense_0", "Dense_2"):
+        steps, slopes = [], []
+        kernels = [np.array(s.value.params["params"]["Features_0"]["MLP_0"][layer]["kernel"]) for s in (state, after)]
+        for index in np.ndindex(kernels[0].shape):
+            sides = []
+            for side in (1e-4, -1e-4):
+                params = jax.tree.map(lambda leaf: np.array(leaf, np.float64), online)
+                params["params"]["Features_0"]["MLP_0"][layer]["kernel"][index] += side
+                sides.append(loss(params))
+            slopes.append((sides[0] - sides[1]) / 2e-4)
+            steps.append(kernels[1][index] - kernels[0][index])
+        slopes, steps = np.array(slopes), np.array(steps)
+        steep = np.abs(slopes) > 1e-4
+        assert steep.sum() > 5
+        np.testing.assert_allclose(steps[steep], -1e-3 * np.sign(slopes[steep]), rtol=2e-2)
