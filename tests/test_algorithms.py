@@ -143,10 +143,8 @@ def test_a_file_is_short_and_stands_alone(name):
 @every_file
 def test_every_number_can_be_swept(name):
     """With the setting a traced number, a method still compiles, and its state is the same tree."""
-    spec, data = (
-        SPEC,
-        of_lane(make_data([dataset()], dataset(seed=1), [0], module(name).make(small(name), SPEC).privileges)),
-    )
+    privileges = module(name).make(small(name), SPEC).privileges
+    data = of_lane(make_data([dataset()], dataset(seed=1), [0], privileges))
     for field in dataclasses.fields(module(name).Config):
         value = getattr(small(name), field.name)
         if not isinstance(value, float):
