@@ -2,7 +2,8 @@
 
 Behaviour is cloned from few and from many expert demonstrations, and from the wide data of a middling policy.
 
-    python -m data_gen.encoders --task hopper
+    python -m data_gen.encoders --task hopper    measures, and writes data_gen/encoders.json
+    python -m data_gen.encoders                  prints the table of what was measured
 """
 
 from dataclasses import dataclass
@@ -28,8 +29,8 @@ WIDE, WIDE_EPISODES = "bc-20-n200", 160
 class Config:
     """Compare encoders and kernel widths by the held-out likelihood of cloned behaviour."""
 
-    task: str
-    """Task whose expert and whose ladder are cloned."""
+    task: str = ""
+    """Task whose expert and whose ladder are cloned; without one, the table of what is known is printed."""
     engine: str = "auto"
     """Physics engine: c, mjx, or auto (mjx on a GPU, c on a CPU)."""
     num_updates: int = 10_000
@@ -44,6 +45,32 @@ class Config:
 
 
 def main(config: Config) -> None:
+    if config.task:
+        measure(config)
+    else:
+        print(table())
+
+
+def table() -> str:
+    """Held-out negative log-likelihoods as Markdown: a row for each variant, a column for each task and dataset."""
+    import json
+
+    rows = json.loads(RESULTS.read_text())
+    columns = dict.fromkeys((row["task"].split("-")[0], row["trained_on"]) for row in rows)
+    known = {(row["variant"], row["task"].split("-")[0], row["trained_on"]): row["nll_held_out"] for row in rows}
+    best = {column: min(nll for (_, *rest), nll in known.items() if tuple(rest) == column) for column in columns}
+    lines = ["| network | " + " | ".join(f"{task}: {data}" for task, data in columns) + " |"]
+    lines.append("| --- |" + " --- |" * len(columns))
+    for variant in dict.fromkeys(row["variant"] for row in rows):
+        cells = []
+        for column in columns:
+            nll = known.get((variant, *column))
+            cells.append("" if nll is None else f"**{nll:.2f}**" if nll == best[column] else f"{nll:.2f}")
+        lines.append(f"| {variant} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def measure(config: Config) -> None:
     """Every variant is written as soon as it is known, and not trained again."""
     import json
 
