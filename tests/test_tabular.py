@@ -161,48 +161,13 @@ UPDATES = 6000
 VFO = {"mixture": ALPHA, "target_every": 10, "temperature": 2.0}
 
 
-def vfo_bin(terminals):
-    algorithm, state = learn("vfo", UPDATES, terminals, reward="bin", **VFO)
-    exact = mixture_value(np.ones(S), np.zeros(S), terminals)
-    policy = regressed_policy(np.exp(advantages(exact, np.zeros(len(BACKGROUND)), terminals) / 2.0))
-    return value_of("vfo", state.value), exact, action_shares(algorithm.policy(state)), policy
-
-
 @pytest.mark.parametrize("terminals", [False, True])
 def test_vfo_bin(terminals):
-    value, exact, shares, policy = vfo_bin(terminals)
-    np.testing.assert_allclose(value, exact, atol=0.03 * np.ptp(exact))
-    np.testing.assert_allclose(shares, policy, atol=0.02)
-
-
-def wrong_sign(original):
-    return lambda reward, *rest: original(-reward, *rest)
-
-
-def no_discount(original):
-    return lambda reward, terminal, value, discount, rule: original(reward, terminal, value, 0.5 * discount, rule)
-
-
-def no_terminals(original):
-    return lambda reward, terminal, *rest: original(reward, 0 * terminal, *rest)
-
-
-def swapped(original):
-    def sample(*args):
-        batch = original(*args)
-        return batch._replace(obs=batch.next_obs, next_obs=batch.obs)
-
-    return sample
-
-
-@pytest.mark.parametrize(
-    ("function", "mutate"),
-    [("td_target", wrong_sign), ("td_target", no_discount), ("td_target", no_terminals), ("sample", swapped)],
-)
-def test_a_mutant_of_vfo_fails(function, mutate, monkeypatch):
-    monkeypatch.setattr(module("vfo"), function, mutate(getattr(module("vfo"), function)))
-    value, exact, _, _ = vfo_bin(True)
-    assert np.abs(value - exact).max() > 0.1 * np.ptp(exact)
+    algorithm, state = learn("vfo", UPDATES, terminals, reward="bin", **VFO)
+    exact = mixture_value(np.ones(S), np.zeros(S), terminals)
+    np.testing.assert_allclose(value_of("vfo", state.value), exact, atol=0.03 * np.ptp(exact))
+    policy = regressed_policy(np.exp(advantages(exact, np.zeros(len(BACKGROUND)), terminals) / 2.0))
+    np.testing.assert_allclose(action_shares(algorithm.policy(state)), policy, atol=0.02)
 
 
 @pytest.mark.parametrize("terminals", [pytest.param(False, marks=SLOW), True])
@@ -356,3 +321,69 @@ def test_nce():
     v = mixture_value(np.ones(S), np.zeros(S), False)
     expected = GAMMA * P[s, a] @ v
     np.testing.assert_allclose(phi @ np.asarray(state.nu.params["omega"]), expected, atol=0.05 * np.ptp(v))
+
+
+# --- mutants: what each of these tests is there to catch --------------------------------------------------------------
+
+
+def wrong_sign(original):
+    return lambda reward, *rest: original(-reward, *rest)
+
+
+def no_gamma(original):
+    """The next value undiscounted."""
+
+    def target(reward, terminal, value, discount, rule):
+        return original(reward, terminal, value, discount, rule) + (1 - discount) * (1 - terminal) * value
+
+    return target
+
+
+def no_terminals(original):
+    return lambda reward, terminal, *rest: original(reward, 0 * terminal, *rest)
+
+
+def swapped(original):
+    """s and s' exchanged."""
+
+    def draw(*args):
+        batch = original(*args)
+        return batch._replace(obs=batch.next_obs, next_obs=batch.obs)
+
+    return draw
+
+
+def mirrored(original):
+    return lambda y: original(-y)
+
+
+def no_negatives(original):
+    return lambda positive, negative, log_weight: original(positive, 0.5 * negative, log_weight)
+
+
+MUTANTS = [
+    ("vfo", "td_target", wrong_sign, lambda: test_vfo_bin(True)),
+    ("vfo", "td_target", no_gamma, lambda: test_vfo_bin(True)),
+    ("vfo", "td_target", no_terminals, lambda: test_vfo_bin(True)),
+    ("vfo", "sample", swapped, lambda: test_vfo_bin(True)),
+    ("awr", "td_target", wrong_sign, lambda: test_awr(True)),
+    ("awr", "td_target", no_gamma, lambda: test_awr(False)),
+    ("awr", "sample", swapped, lambda: test_awr(False)),
+    ("smodice", "residual", wrong_sign, lambda: test_smodice("chi2", False)),
+    ("smodice", "sample", swapped, lambda: test_smodice("kl", True)),
+    ("dilo", "conjugate", mirrored, lambda: test_dilo()),
+    ("bco", "sample", swapped, lambda: test_bcos_inverse_is_the_posterior()),
+    ("nce", "repr_loss", no_negatives, lambda: test_nce()),
+    ("nce", "sample", swapped, lambda: test_nce()),
+]
+
+
+@pytest.mark.parametrize(
+    ("name", "function", "mutate", "test"),
+    [pytest.param(*mutant, marks=() if mutant[0] == "vfo" else SLOW) for mutant in MUTANTS],
+    ids=[f"{name}-{mutate.__name__}" for name, _, mutate, _ in MUTANTS],
+)
+def test_a_mutant_fails(name, function, mutate, test, monkeypatch):
+    monkeypatch.setattr(module(name), function, mutate(getattr(module(name), function)))
+    with pytest.raises(AssertionError):
+        test()
