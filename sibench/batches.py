@@ -132,7 +132,8 @@ def _source(datasets: Sequence[Dataset], lane_dataset: Sequence[int], *, actions
 
 def statistics(observations: np.ndarray) -> Stats:
     """Of every dimension; one that hardly moves is not blown up."""
-    mean, std = np.mean(observations, 0, np.float64), np.std(observations, 0, np.float64)
+    observations = np.asarray(observations, np.float64)
+    mean, std = observations.mean(0), observations.std(0)
     return Stats(jnp.asarray(mean, jnp.float32), jnp.asarray(np.maximum(std, 1e-2), jnp.float32))
 
 
