@@ -75,7 +75,8 @@ def draw(results: dict) -> None:
             dots = {"s": 2 if len(returns) > 300 else 7, "alpha": 0.35, "linewidths": 0, "rasterized": True}
             axis.scatter(x + jitter, returns, color=colour[source], **dots)
             axis.plot([x - 0.38, x + 0.38], [returns.mean()] * 2, color="black", linewidth=1.6, solid_capstyle="butt")
-        axis.set_xticks(range(len(shown)), [source.removeprefix("bc-") for source in shown], rotation=60)
+        labels = [source.removeprefix("bc-") for source in shown]
+        axis.set_xticks(range(len(shown)), labels, rotation=45, ha="right", rotation_mode="anchor")
         axis.set_title(task)
         axis.margins(x=0.02)
     for axis in axes.flat[len(results) :]:
