@@ -20,9 +20,17 @@ def make(network, obs_dim=11):
     return Policy(network, network.init(jax.random.key(0), jnp.zeros((1, obs_dim))), obs_dim)
 
 
-def test_multi_scale_by_hand():
-    encoded = networks.multi_scale(jnp.array([[0.5, -40.0]]), gains=(0.25, 4.0))
-    np.testing.assert_allclose(encoded, np.tanh([[0.125, -10.0, 2.0, -160.0]]), rtol=1e-6)
+def test_the_encoder_by_hand():
+    """Standardised and clipped at 10, then at two gains; s and s' side by side; statistics set and not trained."""
+    encoder = networks.Encoder((0.25, 4.0))
+    s, following = jnp.array([[0.5, -40.0]]), jnp.array([[1.0, 1.0]])
+    stats = networks.Stats(jnp.array([0.5, 0.0]), jnp.array([0.5, 2.0]))
+    params = {"params": {"encoder": encoder.init(jax.random.key(0), s)["params"]}}
+    params = {"params": networks.with_stats(params, stats)["params"]["encoder"]}
+    expected = [[0, -10, *np.tanh([0.125, -10, 2, -160]), 1, 0.5, *np.tanh([0.25, 0.25, 4, 4])]]
+    np.testing.assert_allclose(encoder.apply(params, s, following), expected, rtol=1e-6)
+    slopes = jax.grad(lambda params: encoder.apply(params, s, following).sum())(params)
+    assert not any(leaf.any() for leaf in jax.tree.leaves(slopes))
 
 
 def test_categorical_by_hand():

@@ -8,6 +8,7 @@ import sys
 import pytest
 from conftest import REPO, command
 
+from data_gen import encoders
 from sibench.tasks.__main__ import table
 
 README = (REPO / "README.md").read_text()
@@ -47,6 +48,11 @@ def test_commands_exist(line):
 def test_table_of_tasks_is_the_packages():
     shown = re.search(r"<!-- tasks: .*? -->\n(.*?)<!-- /tasks -->", README, re.DOTALL).group(1)
     assert shown.strip() == table()
+
+
+def test_table_of_encoders_is_that_of_its_results():
+    shown = re.search(r"<!-- encoders: .*? -->\n(.*?)<!-- /encoders -->", README, re.DOTALL).group(1)
+    assert shown.strip() == encoders.table()
 
 
 def test_every_method_is_in_the_table():

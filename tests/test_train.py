@@ -113,7 +113,7 @@ def test_lanes_are_sharded_over_devices():
         assert result.returncode == 0, result.stderr
         lines.append(result.stdout.split())
     assert lines[0][:2] == ["1", "1"] and lines[1][:2] == ["4", "4"]
-    one, four = (np.array(line[2:], float).reshape(4, 3, 2) for line in lines)
+    one, four = (np.array(line[2:], float).reshape(8, 3, 2) for line in lines)
     np.testing.assert_allclose(four, one, rtol=1e-4, atol=1e-6)
     assert all(np.abs(one[i] - one[j]).max() > 1e-3 for i in range(4) for j in range(i))
 
