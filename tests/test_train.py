@@ -67,15 +67,14 @@ def chunks(config, lanes, num=100, datasets=None, name="vfo"):
 
 
 def test_a_lane_does_not_know_its_neighbours():
-    """100 updates next to lanes of other seeds, datasets and temperatures, and alone: within 1e-4."""
+    """100 updates next to lanes of other seeds, datasets and temperatures, and alone: on a CPU the same to the bit."""
     config = small("vfo", dataset=("a", "b"), seeds=2, sweep=("temperature", "0.5", "2"))
     lanes = lanes_of(config)
     assert len(lanes) == 8 and len(set(lanes)) == 8
     together, _, _ = chunks(config, lanes)
     for index in (0, 3, 6):
         alone, _, _ = chunks(config, lanes[index : index + 1])
-        for one, many in zip(jax.tree.leaves(take(alone, 0)), jax.tree.leaves(take(together, index)), strict=True):
-            np.testing.assert_allclose(many, one, rtol=1e-4, atol=1e-5)
+        assert equal(take(alone, 0), take(together, index))
     assert not equal(take(together, 0).policy, take(together, 1).policy)
 
 
