@@ -89,7 +89,7 @@ class Run:
             done = found[0]
             self.resume(*found)
         evaluated = {pretrained + config.steps * (i + 1) // config.evals for i in range(config.evals)}
-        started, first = time.monotonic(), done
+        started, first = time.monotonic(), None
         log = Log(self.folder, self.lane_names, done, config.tensorboard, config.wandb)
         with log, Saver(self.folder) as saver:
             while done < self.total and (self.diverged == NEVER).any():
@@ -100,7 +100,7 @@ class Run:
                 with self.timed("train"):
                     self.states, metrics, bad = self.program.chunk(phase, self.states, done - offset, until - offset)
                     metrics, bad = jax.tree.map(np.asarray, (metrics, bad))
-                if done == first:
+                if first is None:
                     self.say_started(until - done, time.monotonic() - started)
                     started, first = time.monotonic(), until  # the rate is told without compilation
                 self.note_divergence(bad, offset)

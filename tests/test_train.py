@@ -225,6 +225,15 @@ def finish(out, resumed: bool = True) -> tuple[dict, str, bytes]:
     return kept, (lane / "metrics.jsonl").read_text(), (lane / "policy.safetensors").read_bytes()
 
 
+def test_progress_says_how_fast_and_how_long(tmp_path, capsys):
+    train.train(small("bc", out=tmp_path, **TINY | {"steps": 40, "evals": 4}), module("bc").make)
+    said = capsys.readouterr().out
+    assert said.count("s to compile") == 1 and "2 lanes on 1 of 1 devices" in said
+    assert (
+        len(re.findall(r"policy_loss .* return .* updates/s .* min left", said)) == 3
+    )  # not before compilation is over
+
+
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory):
     return finish(tmp_path_factory.mktemp("undisturbed"), resumed=False)
