@@ -100,7 +100,7 @@ class Spec(NamedTuple):
 
 
 class Algorithm(NamedTuple):
-    """A method: pure functions of one learner, which the loop vmaps."""
+    """A method: pure functions of one learner; sibench/lanes.py makes many of it."""
 
     name: str
     init: Callable[[Data, jax.Array], Any]  # (data, key) -> state

@@ -70,10 +70,7 @@ class Program:
         devices = jax.local_devices()
         self.num_devices = max(n for n in range(1, len(devices) + 1) if len(lanes) % n == 0)
         self._mesh = jax.make_mesh((self.num_devices,), ("lanes",), devices=devices[: self.num_devices])
-        self._data_specs, self._data_axes = (
-            per_lane(data, BY_LANE, SHARED),
-            per_lane(data, 0, None),
-        )
+        self._data_specs = per_lane(data, BY_LANE, SHARED)
         roots = jax.vmap(jax.random.key)(jnp.array([lane.seed for lane in lanes]))
         values = jnp.array([lane.swept for lane in lanes]) if config.sweep else None
         self._lanes = (self._place(roots), self._place(values))
@@ -108,8 +105,9 @@ class Program:
             lane, own = lane_and_own
             return function(lane, Data(*(s._replace(stats=o[0], stretch=o[1]) for s, o in zip(data, own, strict=True))))
 
-        over_lanes = jax.lax.map if jax.default_backend() == "cpu" else lambda f, xs: jax.vmap(f)(xs)
-        return over_lanes(one, (lanes, own))
+        if jax.default_backend() == "cpu":
+            return jax.lax.map(one, (lanes, own))
+        return jax.vmap(one)((lanes, own))
 
     def _init_lanes(self, lanes: tuple, data: Data) -> Any:
         def one(lane, data):
