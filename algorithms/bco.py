@@ -56,14 +56,14 @@ def policy_loss(background_log_prob: jax.Array, expert_log_prob: jax.Array) -> j
 
 def make(config: Config, spec: Spec) -> Algorithm:
     policy, inverse = BinsPolicy(spec.action_dim, config.hidden), BinsPolicy(spec.action_dim, config.hidden)
-    optimiser = adam(config)
+    optimiser, inverse_adam = adam(config), adam(config, config.inverse_steps)
     half = config.batch_size // 2
 
     def init(data, key):
         inverse_key, policy_key = jax.random.split(key)
         obs, stats = data.background.observations[:1], data.background.stats
         return State(
-            inverse=init_model(inverse, optimiser, inverse_key, stats, obs, obs),
+            inverse=init_model(inverse, inverse_adam, inverse_key, stats, obs, obs),
             policy=init_model(policy, optimiser, policy_key, stats, obs),
         )
 
@@ -73,7 +73,7 @@ def make(config: Config, spec: Spec) -> Algorithm:
         def loss(params):
             return inverse_loss(inverse.apply(params, batch.obs, batch.next_obs).log_prob(batch.action))
 
-        model, error = descend(state.inverse, optimiser, loss)
+        model, error = descend(state.inverse, inverse_adam, loss)
         return state.replace(inverse=model), {"inverse_loss": error}
 
     def update(state, data, key):

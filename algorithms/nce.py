@@ -110,7 +110,8 @@ def make(config: Config, spec: Spec) -> Algorithm:
     clone = BinsPolicy(spec.action_dim, config.hidden)
     against_nu = config.variant != "value"
     policy = GaussianPolicy(spec.action_dim, config.hidden) if against_nu else clone
-    optimiser, nu_adam = adam(config), optax.adam(config.nu_learning_rate)
+    optimiser, repr_adam = adam(config), adam(config, config.repr_steps)
+    nu_adam = optax.adam(config.nu_learning_rate)
     policy_adam, half = optax.adam(config.policy_learning_rate) if against_nu else optimiser, config.batch_size // 2
 
     def phi(model_params, obs, action):
@@ -129,8 +130,8 @@ def make(config: Config, spec: Spec) -> Algorithm:
         pair, nu_params = with_stats(pair, stats), with_stats(nu_params, stats)
         value_model = None if against_nu else init_model(value, optimiser, value_key, stats, obs)
         return State(
-            representation=Model(pair, optimiser.init(pair)),
-            clone=init_model(clone, optimiser, clone_key, stats, obs) if config.variant == "inverse" else None,
+            representation=Model(pair, repr_adam.init(pair)),
+            clone=init_model(clone, repr_adam, clone_key, stats, obs) if config.variant == "inverse" else None,
             nu=Model(nu_params, nu_adam.init(nu_params)),
             value=value_model,
             target=None if against_nu else jax.tree.map(jnp.copy, value_model.params),
@@ -148,11 +149,11 @@ def make(config: Config, spec: Spec) -> Algorithm:
             negative = steps @ mu(params, noise).T
             return repr_loss((steps * successors).sum(-1), negative, config.log_weight)
 
-        model, error = descend(state.representation, optimiser, loss_repr)
+        model, error = descend(state.representation, repr_adam, loss_repr)
         state, metrics = state.replace(representation=model), {"repr_loss": error}
         if config.variant == "inverse":
             cloned, metrics["clone_loss"] = descend(
-                state.clone, optimiser, lambda params: -clone.apply(params, batch.obs).log_prob(batch.action).mean()
+                state.clone, repr_adam, lambda params: -clone.apply(params, batch.obs).log_prob(batch.action).mean()
             )
             state = state.replace(clone=cloned)
         return state, metrics

@@ -92,13 +92,13 @@ def policy_loss(log_prob, weight) -> jax.Array:
 def make(config: Config, spec: Spec) -> Algorithm:
     policy = BinsPolicy(spec.action_dim, config.hidden)
     disc, value = Value(config.hidden), Value(config.hidden)
-    optimiser = adam(config)
+    optimiser, disc_adam = adam(config), adam(config, config.disc_steps)
 
     def init(data, key):
         disc_key, value_key, policy_key = jax.random.split(key, 3)
         obs, stats = data.background.observations[:1], data.background.stats
         return State(
-            disc=init_model(disc, optimiser, disc_key, stats, obs),
+            disc=init_model(disc, disc_adam, disc_key, stats, obs),
             value=init_model(value, optimiser, value_key, stats, obs),
             policy=init_model(policy, optimiser, policy_key, stats, obs),
         )
@@ -111,7 +111,7 @@ def make(config: Config, spec: Spec) -> Algorithm:
         def loss(params):
             return disc_loss(disc.apply(params, expert.obs), disc.apply(params, background.obs))
 
-        model, error = descend(state.disc, optimiser, loss)
+        model, error = descend(state.disc, disc_adam, loss)
         return state.replace(disc=model), {"disc_loss": error}
 
     def update(state, data, key):

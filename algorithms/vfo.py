@@ -101,7 +101,7 @@ def policy_loss(log_prob, advantage, temperature: float, max_weight: float) -> t
 def make(config: Config, spec: Spec) -> Algorithm:
     policy = BinsPolicy(spec.action_dim, config.hidden)
     value, disc = Value(config.hidden), Value(config.hidden)
-    optimiser = adam(config)
+    optimiser, disc_adam = adam(config), adam(config, config.disc_steps)
     half = config.batch_size // 2  # the value learns from as many expert as background steps; alpha weighs them
 
     def init(data, key):
@@ -109,7 +109,7 @@ def make(config: Config, spec: Spec) -> Algorithm:
         obs, stats = data.background.observations[:1], data.background.stats
         value_model = init_model(value, optimiser, value_key, stats, obs)
         return State(
-            disc=init_model(disc, optimiser, disc_key, stats, obs) if config.reward == "disc" else None,
+            disc=init_model(disc, disc_adam, disc_key, stats, obs) if config.reward == "disc" else None,
             value=value_model,
             target=jax.tree.map(jnp.copy, value_model.params),
             policy=init_model(policy, optimiser, policy_key, stats, obs),
@@ -124,7 +124,7 @@ def make(config: Config, spec: Spec) -> Algorithm:
         def loss(params):
             return disc_loss(disc.apply(params, expert.obs), disc.apply(params, background.obs))
 
-        model, error = descend(state.disc, optimiser, loss)
+        model, error = descend(state.disc, disc_adam, loss)
         return state.replace(disc=model), {"disc_loss": error}
 
     def rewards(state, batch, from_expert: float):

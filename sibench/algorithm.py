@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -41,6 +41,8 @@ class RunConfig:
     """Learners for each dataset and swept value, with one seed each."""
     seed: int = 0
     """The first of these seeds."""
+    paired: bool = False
+    """The first seed learns from the first dataset, the second from the second, instead of each from each."""
     steps: int = 1_000_000
     """Gradient updates, after those of a pretraining phase."""
     sweep: tuple[str, ...] = ()
@@ -49,6 +51,8 @@ class RunConfig:
     """Steps per update."""
     learning_rate: float = 3e-4
     """Adam learning rate of every network."""
+    schedule: Literal["constant", "cosine"] = "constant"
+    """The rate over a phase of updates; cosine brings it to 0, and a short run further."""
     weight_decay: float = 0.0
     """Decoupled weight decay (AdamW)."""
     hidden: tuple[int, ...] = (512, 512)
@@ -133,12 +137,15 @@ def effective_share(weight: jax.Array) -> jax.Array:
     return weight.sum() ** 2 / jnp.maximum((weight**2).sum(), 1e-6) / len(weight)
 
 
-def adam(config: RunConfig) -> optax.GradientTransformation:
-    """The optimiser of every network."""
+def adam(config: RunConfig, steps: int | None = None) -> optax.GradientTransformation:
+    """The optimiser of every network; `steps` are those of its phase, if that is not the main one."""
+    rate = config.learning_rate
+    if config.schedule == "cosine":
+        rate = optax.cosine_decay_schedule(rate, steps or config.steps)
     if isinstance(config.weight_decay, float) and config.weight_decay == 0:  # not a swept one
-        return optax.adam(config.learning_rate)
+        return optax.adam(rate)
     decayed = functools.partial(jax.tree.map_with_path, lambda path, _: not is_statistic(path))
-    return optax.adamw(config.learning_rate, weight_decay=config.weight_decay, mask=decayed)
+    return optax.adamw(rate, weight_decay=config.weight_decay, mask=decayed)
 
 
 def run(config_type: type[RunConfig], make: Callable, tuned: dict[str, dict[str, Any]] | None = None) -> None:

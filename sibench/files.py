@@ -4,6 +4,7 @@ import contextlib
 import ctypes
 import hashlib
 import json
+import math
 import os
 import shutil
 import tempfile
@@ -23,6 +24,26 @@ def sha256(path: Path) -> str:
 
 def to_json(value: Any) -> bytes:
     return (json.dumps(value, indent=1, allow_nan=False) + "\n").encode()
+
+
+def from_json(content: bytes | str) -> Any:
+    """Strict: NaN, infinities, and a name given twice are refused (ValueError)."""
+
+    def refuse(constant: str) -> None:
+        raise ValueError(f"{constant} is not a number of JSON")
+
+    def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        names = [name for name, _ in pairs]
+        if twice := {name for name in names if names.count(name) > 1}:
+            raise ValueError(f"a name is given twice: {', '.join(sorted(twice))}")
+        return dict(pairs)
+
+    def finite(number: str) -> float:
+        if not math.isfinite(value := float(number)):
+            raise ValueError(f"{number} is too large")
+        return value
+
+    return json.loads(content, parse_constant=refuse, object_pairs_hook=once, parse_float=finite)
 
 
 def write_atomic(path: Path, content: bytes | memoryview) -> None:

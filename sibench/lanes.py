@@ -33,7 +33,11 @@ class Lane(NamedTuple):
 
 
 def lanes_of(config: RunConfig) -> list[Lane]:
-    """Every dataset, with every swept value, with every seed."""
+    """Every dataset, with every swept value, with every seed; or, `paired`, a dataset for each seed."""
+    if config.paired:
+        if config.sweep or len(config.dataset) != config.seeds:
+            raise UserError(f"paired: one dataset for each of the {config.seeds} seeds is needed, and no sweep")
+        return [Lane(dataset, None, config.seed + i) for i, dataset in enumerate(config.dataset)]
     if len(set(config.dataset)) < len(config.dataset):
         raise UserError(f"--dataset {' '.join(config.dataset)}: one is named twice")
     values = [float(value) for value in config.sweep[1:]] or [None]

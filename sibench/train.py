@@ -23,6 +23,7 @@ from sibench.batches import Data, make_data
 from sibench.data import load_privileged, storage
 from sibench.errors import UserError
 from sibench.evaluation import evaluate, policy_act
+from sibench.heldout import held_out
 from sibench.lanes import NEVER, Lane, Program, cell_name, lanes_of
 from sibench.logs import Log
 from sibench.rollout import rollout, seeds
@@ -178,6 +179,8 @@ class Run:
     def judge(self, stop: threading.Event) -> None:
         """Store every lane's policy, play its final episodes, and write one result for each cell."""
         rows: dict[str, list[dict]] = {cell: [] for cell in self.cells}
+        with self.timed("evaluate"):
+            self.held_out = {name: held_out(self.task, self.datasets[name].card) for name in self.config.dataset}
         for index, lane in enumerate(self.lanes):
             if stop.is_set():
                 raise KeyboardInterrupt
@@ -210,6 +213,7 @@ class Run:
                 "returns": np.round(judged.returns, 3).tolist(),
                 "lengths": judged.lengths.tolist(),
                 "num_nonfinite": judged.num_nonfinite,
+                "nll": None if (other := self.held_out[self.lanes[index].dataset]) is None else other.nll(policy),
             }
             files.write_atomic(where / "final.json", files.to_json(known))
         mean, std = np.mean(known["returns"]), np.std(known["returns"])
@@ -221,13 +225,14 @@ class Run:
         config = self.config
         settings = {name: str(v) if isinstance(v, Path) else v for name, v in dataclasses.asdict(config).items()}
         settings |= {config.swept: lane.swept} if config.sweep else {}
+        teacher = self.held_out[lane.dataset]
         return {
             "format": "sibench-result-1",
             "algorithm": self.algorithm.name,
             "privileges": list(self.algorithm.privileges),
             "task": self.task.id,
             "engine": self.task.backend,
-            "dataset": self.describe(lane.dataset),
+            "dataset": self.describe(lane.dataset) | {"teacher_nll": teacher and teacher.teacher_nll},
             "expert": self.describe("expert demonstrations") | {"demos": config.demos},
             "num_pretrain": self.algorithm.num_pretrain,
             "config": settings,

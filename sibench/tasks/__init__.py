@@ -10,7 +10,7 @@ from sibench.assets import references
 from sibench.errors import unknown
 from sibench.tasks.base import Task
 
-__all__ = ["Task", "make", "names", "quality", "task_id"]
+__all__ = ["Task", "make", "names", "quality", "references", "task_id"]
 
 
 @functools.cache

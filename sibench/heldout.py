@@ -1,0 +1,78 @@
+"""Has a learner learned its data? The behaviour policies are ours, so the likelihood of their own actions is known.
+
+A clone whose actions are much less likely than its teacher's has not converged, and what it is compared with neither.
+"""
+
+import math
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from sibench import assets
+from sibench.data.collect import uniform_act
+from sibench.evaluation import policy_act
+from sibench.ids import EPISODES, parse_id
+from sibench.networks import bin_of
+from sibench.policies import Policy, load
+from sibench.rollout import rollout, seeds
+from sibench.tasks import Task
+
+NUM = 20
+"""Episodes."""
+BINS = 101
+
+
+class HeldOut(NamedTuple):
+    """Steps of the policies behind a dataset that are in no dataset."""
+
+    obs: jax.Array  # [N, O]
+    action: jax.Array  # [N, A]
+    teacher_nll: float  # of these actions under the policies that took them
+
+    def nll(self, policy: Policy) -> float:
+        """Nats an action, all its dimensions together."""
+        return nll(policy, self.obs, self.action)
+
+
+def held_out(task: Task, card: dict[str, Any]) -> HeldOut | None:
+    """Of the dataset with this card; None if its policies are not known."""
+    obs, action, sums = [], [], []
+    for policy, num in teachers(card):
+        act = policy_act(policy.network, "sample") if policy else uniform_act(task.action_size)
+        seed = seeds("select", f"{card['id']}/{'policy' if policy else 'uniform'}", num)
+        played = rollout(task, act, policy.params if policy else None, seed, record=True)
+        in_step = np.arange(task.horizon) < played.length[:, None]
+        obs.append(jnp.asarray(played.obs[:, :-1][in_step]))
+        action.append(jnp.asarray(played.action[in_step]))
+        sums.append((nll(policy, obs[-1], action[-1]) if policy else uniform_nll(action[-1])) * len(obs[-1]))
+    if not obs:
+        return None
+    obs = jnp.concatenate(obs)
+    return HeldOut(obs, jnp.concatenate(action), sum(sums) / len(obs))
+
+
+def teachers(card: dict[str, Any]) -> list[tuple[Policy | None, int]]:
+    """The policies behind a dataset, each with its share of the episodes; None is the uniform-random one."""
+    if "policy_file" in card:  # of self-improvement
+        return [(load(card["policy_file"]), NUM)]
+    id = parse_id(card["id"])
+    if id.kind == "other":
+        return []
+    if id.kind != "mix":
+        return [(None if id.source == "random" else assets.load_policy(id.task, id.source), NUM)]
+    experts = round(NUM * id.number / EPISODES)
+    shares = [(assets.load_policy(id.task, "expert"), experts), (None, NUM - experts)]
+    return [(policy, num) for policy, num in shares if num]
+
+
+def nll(policy: Policy, obs: jax.Array, action: jax.Array) -> float:
+    return float(-jax.jit(lambda params: policy.network.apply(params, obs).log_prob(action).mean())(policy.params))
+
+
+def uniform_nll(action: jax.Array) -> float:
+    """Of uniform actions, in bins of which the outermost are half as wide."""
+    index = bin_of(action, BINS)
+    half = (index == 0) | (index == BINS - 1)
+    return float(jnp.where(half, math.log(2 * (BINS - 1)), math.log(BINS - 1)).sum(-1).mean())

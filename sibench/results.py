@@ -1,0 +1,98 @@
+"""Results: one JSON file a cell, `results/<suite>/<task>/<cell>.json`.
+
+The runner (sibench/bench.py) writes them; statistics, figures, claims and the leaderboard read nothing else.
+"""
+
+import json
+import math
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from sibench import files, tasks
+from sibench.errors import UserError
+
+FORMAT = "sibench-result-1"
+FOLDER = Path("results")
+CONVERGED = 0.5
+"""Nats an action: a clone whose held-out likelihood is this much below its teacher's has not learned its data yet."""
+
+
+class Result(NamedTuple):
+    """What a method made of a dataset, in numbers normalised so that 0 is random and 1 the expert."""
+
+    suite: str
+    task: str
+    method: str
+    dataset: str  # without its task
+    settings: dict[str, Any]  # of the cell, beside those of the method and the suite
+    quality: float  # of the data
+    score: np.ndarray  # [S] of every seed: the mean over its final episodes; 0, random's, where it diverged
+    returns: np.ndarray  # [S] the same, as raw returns
+    diverged: np.ndarray  # [S]
+    nll: np.ndarray  # [S] of the background's actions on held-out episodes; NaN where it diverged
+    teacher_nll: float  # of the behaviour policy itself there, which no learner can better
+    raw: dict[str, Any]  # the whole file
+
+    @property
+    def improvement(self) -> np.ndarray:
+        """[S]"""
+        return self.score - self.quality
+
+    @property
+    def converged(self) -> bool:
+        """Whether its actions are as likely under it as they can be; asked of clones, told of all."""
+        return bool(np.nanmax(self.nll, initial=-math.inf) - self.teacher_nll < CONVERGED)
+
+
+def path(folder: Path, suite: str, task: str, cell: str) -> Path:
+    return folder / suite / task / f"{cell}.json"
+
+
+def write(file: Path, result: dict[str, Any]) -> None:
+    """Without spaces: raw returns are most of it."""
+    files.write_atomic(file, (json.dumps(result, allow_nan=False, separators=(",", ":")) + "\n").encode())
+
+
+def read(file: Path) -> Result:
+    """Read a result and check what everything else rests on."""
+    try:
+        raw = files.from_json(file.read_bytes())
+        if raw["format"] != FORMAT:
+            raise ValueError(f"its format is {raw['format']!r}, this version reads {FORMAT!r}")
+        return _view(raw)
+    except (KeyError, TypeError, ValueError, IndexError) as error:
+        what = f"lacks {error}" if isinstance(error, KeyError) else str(error)
+        raise UserError(f"{file} is not a result file: {what}; run its cell again") from None
+
+
+def read_suite(suite: str, folder: Path = FOLDER) -> list[Result]:
+    """All results there are of a suite, in the order of their names."""
+    return [read(file) for file in sorted((folder / suite).glob("*/*.json"))]
+
+
+def _view(raw: dict[str, Any]) -> Result:
+    lanes, cell = raw["lanes"], raw["cell"]
+    task = cell["task"]
+    diverged = np.array([lane["status"] == "diverged" for lane in lanes])
+    random = tasks.references(task)["random"]["mean"]
+    returns = np.array(
+        [random if dead else np.mean(lane["returns"]) for lane, dead in zip(lanes, diverged, strict=True)]
+    )
+    if not np.isfinite(returns).all():
+        raise ValueError("a return is not finite")
+    return Result(
+        suite=cell["suite"],
+        task=task,
+        method=cell["method"],
+        dataset=cell["dataset"],
+        settings=cell["settings"],
+        quality=raw["dataset"]["quality"],
+        score=np.array([tasks.quality(task, value) for value in returns]),
+        returns=returns,
+        diverged=diverged,
+        nll=np.array([math.nan if dead else lane["nll"] for lane, dead in zip(lanes, diverged, strict=True)]),
+        teacher_nll=raw["dataset"]["teacher_nll"],
+        raw=raw,
+    )

@@ -1,0 +1,156 @@
+"""The suites: which cells there are, and nothing about how they are run.
+
+A cell is a method on a dataset of a task, with what it sets beside the method's own defaults. The figures in brackets
+are those of *Value from Observations* (arXiv 2507.06701).
+"""
+
+import itertools
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from sibench.errors import unknown
+from sibench.ids import LADDER, MIXES
+
+TASKS = ("halfcheetah", "hopper", "walker2d", "ant")
+
+
+class Method(NamedTuple):
+    """A file of algorithms/ and the settings that make one method of it."""
+
+    file: str
+    settings: Mapping[str, Any] = {}
+
+
+METHODS = {
+    "bc": Method("bc"),
+    "bco": Method("bco"),
+    "vfo-bin": Method("vfo", {"reward": "bin"}),
+    "vfo-disc": Method("vfo", {"reward": "disc"}),
+    "awr": Method("awr"),
+    "smodice-kl": Method("smodice", {"f": "kl"}),
+    "smodice-chi2": Method("smodice", {"f": "chi2"}),
+    "dilo": Method("dilo"),
+    "sqil": Method("sqil"),
+    "nce-inverse": Method("nce", {"variant": "inverse"}),
+    "nce-value": Method("nce", {"variant": "value"}),
+    "nce-privileged": Method("nce", {"variant": "privileged"}),
+}
+"""Every method by the name that its results have."""
+
+MAIN = ("bc", "bco", "vfo-bin", "vfo-disc", "awr", "smodice-kl", "dilo")
+"""The methods of the paper's main figures."""
+
+
+class Cell(NamedTuple):
+    task: str
+    method: str
+    dataset: str  # without its task
+    settings: tuple[tuple[str, Any], ...] = ()  # sorted by name
+
+    @property
+    def name(self) -> str:
+        """Of its result file, without the task's folder: `vfo-bin-bc-5`, `vfo-bin-bc-5-temperature-0.1`."""
+        parts = [self.method, self.dataset]
+        for key, value in self.settings:
+            parts += [key.replace("_", "-"), f"{value:g}" if isinstance(value, float) else str(value)]
+        return "-".join(parts)
+
+
+@dataclass(frozen=True)
+class Suite:
+    name: str
+    about: str
+    """One line: what it shows."""
+    cells: tuple[Cell, ...]
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    """Of all its cells, in place of the methods' defaults."""
+    iterations: int = 0
+    """Rounds of self-improvement that each cell goes through; 0 for a suite of single trainings."""
+
+
+def grid(
+    tasks: Iterable[str], methods: Iterable[str], datasets: Iterable[str], **varied: Iterable[Any]
+) -> tuple[Cell, ...]:
+    """Every combination."""
+    names = sorted(varied)
+    return tuple(
+        Cell(task, method, dataset, tuple(zip(names, values, strict=True)))
+        for task, method, dataset in itertools.product(tasks, methods, datasets)
+        for values in itertools.product(*(varied[name] for name in names))
+    )
+
+
+def ladder(*levels: int) -> tuple[str, ...]:
+    return tuple(f"bc-{level}" for level in levels or LADDER)
+
+
+QUICK = {
+    "hidden": (64, 64),
+    "batch_size": 256,
+    "learning_rate": 1e-3,
+    "schedule": "cosine",
+    "steps": 10_000,
+    "seeds": 3,
+    "evals": 2,
+    "final_episodes": 100,
+    "expert": "expert-n10",
+}
+
+_suites = (
+    Suite(
+        "quick",
+        "the effect, in minutes on two processors: hopper, small networks",
+        grid(("hopper",), MAIN, ("bc-1-n200", "bc-2-n200", "bc-5-n200")),
+        QUICK,
+    ),
+    Suite(
+        "sibench",
+        "improvement over the whole range of data quality (figures 2, 10, 17, 18)",
+        grid(TASKS, MAIN, ladder()),
+    ),
+    Suite(
+        "bimodal",
+        "a few expert episodes among random ones (figures 4, 12)",
+        grid(TASKS, MAIN, [f"mix-{e}" for e in MIXES]),
+    ),
+    Suite(
+        "self-improve",
+        "a method applied again and again to its own output (figures 6, 14)",
+        grid(TASKS, ("bc", "bco", "vfo-bin", "awr", "smodice-kl", "dilo"), ladder(1, 5)),
+        iterations=20,
+    ),
+    Suite(
+        "temperature",
+        "how much the temperature of VfO's weights matters (figure 8)",
+        grid(TASKS, ("vfo-bin",), ladder(), temperature=(0.1, 0.3, 1.0, 3.0, 10.0)),
+    ),
+    Suite(
+        "mixture",
+        "how much the share of background data in VfO's value loss matters (figure 9)",
+        grid(TASKS, ("vfo-bin",), ladder(), mixture=(0.1, 0.3, 0.5, 0.7, 0.9)),
+    ),
+    Suite(
+        "sqil",
+        "SQIL, privileged with expert actions, against temperature and mixture (figures 15, 16)",
+        grid(TASKS, ("sqil",), ladder(), mixture=(0.9,), temperature=(0.1, 0.3, 1.0, 3.0, 10.0))
+        + grid(TASKS, ("sqil",), ladder(), mixture=(0.1, 0.3, 0.5, 0.7), temperature=(1.0,)),
+    ),
+    Suite(
+        "nce",
+        "dynamics representations against the number of demonstrations",
+        grid(TASKS, ("nce-inverse", "nce-value", "nce-privileged"), ladder(5, 20, 100), demos=(1, 10, 100)),
+    ),
+    Suite(
+        "demos",
+        "how results move with the number of expert demonstrations",
+        grid(TASKS, ("bco", "vfo-bin", "vfo-disc", "smodice-kl", "dilo"), ladder(5, 20, 100), demos=(1, 10, 100, 1000)),
+    ),
+)
+SUITES = {suite.name: suite for suite in _suites}
+
+
+def suite(name: str) -> Suite:
+    if name not in SUITES:
+        raise unknown("suite", name, SUITES)
+    return SUITES[name]
