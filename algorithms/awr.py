@@ -8,8 +8,9 @@ environment's reward for r. d is the terminal flag, v- the target network.
     (3) L_pi = - E_B exp(A / lambda) log pi(a | s),     A = y - v(s) with v for v-
 
 Against the authors' code (xbpeng/awr): TD(0) in place of TD(lambda), no standardised advantages. lambda = 1 needs
-rewards of about 1 a step, so c divides by the largest absolute reward of the data (--reward-scale). With the paper's
-terminal rule a fall goes on paying r for ever; the paper does not say that AWR is exempt (--no-terminal-rule).
+rewards of about 1 a step, so c divides by the largest absolute reward of the data (--reward-scale). The last term of
+(1), the paper's rule for terminal steps, is off: with it a fall goes on paying r for ever, and an oracle should know
+that it does not. The paper does not say whether AWR has it (--terminal-rule, then called awr-absorbing).
 
     python algorithms/awr.py --task hopper --dataset bc-10
 """
@@ -40,8 +41,8 @@ class Config(RunConfig):
     """lambda of the advantage weights."""
     reward_scale: Literal["largest", "raw"] = "largest"
     """c: 1 / the largest absolute reward in the data, or 1. The paper names none; lambda = 1 asks for the former."""
-    terminal_rule: bool = True
-    """A terminal step earns its last reward for ever, v = r / (1 - gamma), as in the paper; else nothing."""
+    terminal_rule: bool = False
+    """A terminal step earns its last reward for ever, v = r / (1 - gamma), as in VfO; else nothing."""
     max_weight: float = 100.0
     """Upper clip of the weights. The paper names none; 100 as in IQL's and DILO's code."""
     target_every: int = 200
@@ -141,7 +142,7 @@ def make(config: Config, spec: Spec) -> Algorithm:
         }
 
     return Algorithm(
-        name="awr",
+        name="awr-absorbing" if config.terminal_rule else "awr",
         init=init,
         update=update,
         policy=lambda state: Policy(policy, state.policy.params, spec.obs_dim),

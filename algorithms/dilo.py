@@ -8,9 +8,11 @@ Sikchi et al., CoRL 2024, arXiv 2406.08805, with the true gradient, as VfO's aut
     (4) L_pi = - E_B exp(V(s, s') / lambda) log pi(a | s)                                --weight value
         L_pi = - E_B exp(y / lambda) log pi(a | s)                                       --weight advantage
 
-kappa is the authors' lambda, lambda the inverse of their tau. Triples (s, s', s'') lie within an episode, so that no
-terminal flag is seen, as in their code (hari-sikchi/DILO). Against that code, as in VfO: gradients through both terms
-of (1) in place of orthogonal ones, one V and no target network, lambda = 10.
+lambda is the inverse of the authors' tau. The paper's first term is beta (1 - gamma) E V over first pairs, so kappa =
+1 / (1 + beta (1 - gamma)); their code (hari-sikchi/DILO) takes background pairs for it, as here, but kappa = 0.8, which
+pulls V of background without a way to the expert down to - 2 (1 - kappa) / (kappa (1 - beta) (1 - gamma)^2) = -10 000
+and its weights to 0 (--conservatism 0.8). Triples (s, s', s'') lie within an episode, so that no terminal flag is seen,
+as in that code. Against it, as in VfO: gradients through both terms of (1), one V, no target network, lambda = 10.
 
     python algorithms/dilo.py --task hopper --dataset bc-10
 """
@@ -36,8 +38,8 @@ class Config(RunConfig):
 
     discount: float = 0.99
     """gamma."""
-    conservatism: float = 0.8
-    """kappa, the share of the dual's terms against that of V on background pairs (the authors' lambda)."""
+    conservatism: float = 0.995
+    """kappa, the share of the dual's terms against that of V on background pairs; the authors' code has 0.8."""
     mixture: float = 0.5
     """beta, the share of expert pairs."""
     temperature: float = 10.0

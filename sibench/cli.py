@@ -10,10 +10,14 @@ import tyro
 from sibench.errors import UserError
 
 
-def run(main: Callable[[Any], Any], config_type: Any, prog: str, default: Any = None) -> None:
-    """Parse a config, run `main` on it, and turn a user's mistake into one line and exit code 2."""
+def run(main: Callable[..., Any], config_type: Any, prog: str, default: Any = None, rest: bool = False) -> None:
+    """Parse a config, run `main` on it, and turn a user's mistake into one line and exit code 2.
+
+    With `rest`, words that the config does not know go to `main` too.
+    """
     try:
-        main(tyro.cli(config_type, prog=prog, default=default))
+        parsed = tyro.cli(config_type, prog=prog, default=default, return_unknown_args=rest)
+        main(*parsed) if rest else main(parsed)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)

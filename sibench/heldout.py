@@ -4,6 +4,7 @@ A clone whose actions are much less likely than its teacher's has not converged,
 """
 
 import math
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -56,7 +57,7 @@ def held_out(task: Task, card: dict[str, Any]) -> HeldOut | None:
 def teachers(card: dict[str, Any]) -> list[tuple[Policy | None, int]]:
     """The policies behind a dataset, each with its share of the episodes; None is the uniform-random one."""
     if "policy_file" in card:  # of self-improvement
-        return [(load(card["policy_file"]), NUM)]
+        return [(load(Path(card["policy_file"])), NUM)]
     id = parse_id(card["id"])
     if id.kind == "other":
         return []

@@ -15,8 +15,10 @@ from sibench.errors import UserError
 
 FORMAT = "sibench-result-1"
 FOLDER = Path("results")
-CONVERGED = 0.5
+GAP = 1.5
 """Nats an action: a clone whose held-out likelihood is this much below its teacher's has not learned its data yet."""
+LOSS = 0.1
+"""Nor has one that loses this much of the data's quality."""
 
 
 class Result(NamedTuple):
@@ -42,8 +44,9 @@ class Result(NamedTuple):
 
     @property
     def converged(self) -> bool:
-        """Whether its actions are as likely under it as they can be; asked of clones, told of all."""
-        return bool(np.nanmax(self.nll, initial=-math.inf) - self.teacher_nll < CONVERGED)
+        """Asked of a clone, `bc`: has it learned its data? If not, no comparison on that data says anything yet."""
+        close = self.nll.mean() - self.teacher_nll < GAP  # false of NaN
+        return bool(close and self.improvement.mean() > -LOSS)
 
 
 def path(folder: Path, suite: str, task: str, cell: str) -> Path:
@@ -75,6 +78,8 @@ def read_suite(suite: str, folder: Path = FOLDER) -> list[Result]:
 def _view(raw: dict[str, Any]) -> Result:
     lanes, cell = raw["lanes"], raw["cell"]
     task = cell["task"]
+    if not lanes:
+        raise ValueError("it has no lanes")
     diverged = np.array([lane["status"] == "diverged" for lane in lanes])
     random = tasks.references(task)["random"]["mean"]
     returns = np.array(

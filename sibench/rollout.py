@@ -18,7 +18,8 @@ from sibench.tasks import Task
 
 BLOCKS = ("collect", "select", "eval")
 """Blocks of seeds: datasets are made with `collect`, methods tuned on `select` and judged on `eval`."""
-MAX_LANES = 256
+MAX_LANES = {"c": 64, "mjx": 256}
+"""Episodes at a time. A lane that is done waits for the others: few lanes waste less, and on a GPU many cost little."""
 CHUNK = 50
 """Steps between refills of the lanes whose episode is over."""
 
@@ -91,7 +92,7 @@ def rollout(
         progress: called now and then with the number of episodes and steps done.
     """
     num = len(seed)
-    num_lanes = -(-num // -(-num // MAX_LANES))  # the fewest rounds of at most MAX_LANES, evenly filled
+    num_lanes = -(-num // -(-num // MAX_LANES[task.backend]))  # the fewest rounds, evenly filled
     reset, step, scan = _compiled(task, act if not on_host else None)
     keys = keys_of(seed)
     episodes = _allocate(task, seed, record)

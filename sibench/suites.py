@@ -28,6 +28,7 @@ METHODS = {
     "vfo-bin": Method("vfo", {"reward": "bin"}),
     "vfo-disc": Method("vfo", {"reward": "disc"}),
     "awr": Method("awr"),
+    "awr-absorbing": Method("awr", {"terminal_rule": True}),
     "smodice-kl": Method("smodice", {"f": "kl"}),
     "smodice-chi2": Method("smodice", {"f": "chi2"}),
     "dilo": Method("dilo"),
@@ -85,24 +86,45 @@ def ladder(*levels: int) -> tuple[str, ...]:
     return tuple(f"bc-{level}" for level in levels or LADDER)
 
 
-QUICK = {
-    "hidden": (64, 64),
-    "batch_size": 256,
-    "learning_rate": 1e-3,
+SMALL = {
+    "hidden": (128, 128),
+    "batch_size": 128,
+    "learning_rate": 2e-3,
     "schedule": "cosine",
-    "steps": 10_000,
+    "steps": 30_000,
+    "inverse_steps": 10_000,
     "seeds": 3,
-    "evals": 2,
-    "final_episodes": 100,
+    "evals": 3,
+    "eval_episodes": 5,
+    "final_episodes": 200,
     "expert": "expert-n10",
+}
+"""What two processors can do in hours, and clones get close to their teachers: without that nothing can be compared."""
+
+QUICK = SMALL | {
+    "hidden": (64, 64),
+    "steps": 8000,
+    "disc_steps": 2000,
+    "inverse_steps": 4000,
+    "evals": 1,
+    "eval_episodes": 2,
+    "final_episodes": 50,
 }
 
 _suites = (
     Suite(
         "quick",
         "the effect, in minutes on two processors: hopper, small networks",
-        grid(("hopper",), MAIN, ("bc-1-n200", "bc-2-n200", "bc-5-n200")),
+        grid(
+            ("hopper",), ("bc", "vfo-bin", "vfo-disc", "awr", "smodice-kl", "dilo"), [f"bc-{d}-n200" for d in (1, 2, 5)]
+        ),
         QUICK,
+    ),
+    Suite(
+        "small",
+        "the main comparison, an hour or two a task on two processors",
+        grid(("hopper", "walker2d"), (*MAIN, "awr-absorbing"), ladder(1, 2, 5)),
+        SMALL,
     ),
     Suite(
         "sibench",

@@ -58,7 +58,8 @@ class Run:
         data, self.datasets = load_data(config, self.lanes, self.algorithm.privileges)
         self.hashes = {name: storage.content_sha256(dataset) for name, dataset in self.datasets.items()}
         self.program = Program(make, config, spec, self.lanes, data)
-        name = "-".join([self.algorithm.name, *config.dataset, *([config.swept] if config.sweep else [])])
+        names = ["paired"] if config.paired else config.dataset
+        name = "-".join([self.algorithm.name, *names, *([config.swept] if config.sweep else [])])
         self.folder = config.out / self.task.name / name
         self.lane_names = [f"{cell_name(config, lane)}-seed-{lane.seed}" for lane in self.lanes]
         self.cells = dict.fromkeys(cell_name(config, lane) for lane in self.lanes)

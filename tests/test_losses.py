@@ -86,6 +86,17 @@ class Losses(chex.TestCase, parameterized.TestCase):
         args = A([1.0, 2.0]), A([0.0, -5.0]), A([2.0, -1.0])
         self.check(dilo.value_loss, expected, *args, conservatism=0.8, mixture=0.3)
 
+    def test_dilo_pulls_what_leads_nowhere_down_to(self):
+        """Its docstring's number: where V of background that never meets the expert is at rest."""
+        dilo = module("dilo")
+
+        def loss(c, kappa):
+            return dilo.value_loss(A([c]), A([0.99 * c - c]), A([0.0]), conservatism=kappa, mixture=0.5)
+
+        slope = jax.grad(lambda c, kappa: loss(jnp.full((), c), kappa))
+        for kappa, floor in ((0.8, -10_000.0), (0.995, -201.0)):
+            assert abs(slope(floor, kappa)) < 1e-5 < abs(slope(0.9 * floor, kappa))
+
     @chex.variants(with_jit=True, without_jit=True)
     def test_cloning(self):
         self.check(module("bc").policy_loss, 1.5, A([-1.0, -2.0]))

@@ -12,7 +12,7 @@ from sibench.data import Dataset, storage
 from sibench.errors import UserError
 from sibench.evaluation import policy_act
 from sibench.ids import Id
-from sibench.rollout import rollout, seeds
+from sibench.rollout import Act, rollout, seeds
 
 
 def recipe(id: Id) -> dict[str, Any]:
@@ -93,18 +93,30 @@ def collect(
     else:
         policy = assets.load_policy(id.task, id.source)
         act, params = policy_act(policy.network, "sample"), policy.params
-    seed = seeds("collect", seed_name(id), id.episodes)
+    return play(task, act, params, recipe(id) | {"command": storage.command(id)}, progress)
+
+
+def play(
+    task: tasks.Task,
+    act: Act,
+    params: Any,
+    card: dict[str, Any],
+    progress: Callable[[int, int], None] = lambda episodes, steps: None,
+) -> Dataset:
+    """Record the episodes that a card names: its `id`, `seeds` and `num_episodes`."""
+    seed = seeds(*card["seeds"].split("/", 1), card["num_episodes"])
     played = rollout(task, act, params, seed, record=True, progress=progress)
     if played.nonfinite.any():
-        raise UserError(f"{id}: the policy gave actions that are not finite in {played.nonfinite.sum()} episodes")
+        raise UserError(
+            f"{card['id']}: the policy gave actions that are not finite in {played.nonfinite.sum()} episodes"
+        )
     in_step = np.arange(task.horizon) < played.length[:, None]
     offsets = np.concatenate([[0], np.cumsum(played.length)])
     terminal, truncated = np.zeros((2, offsets[-1]), bool)
     terminal[offsets[1:] - 1] = played.terminal
     truncated[offsets[1:] - 1] = ~played.terminal
-    card = recipe(id) | {
+    card |= {
         "engine": task.backend,
-        "command": storage.command(id),
         "code": provenance.code_version(),
         "versions": provenance.versions(),
     }
@@ -119,7 +131,7 @@ def collect(
         initial_states=played.initial_state,
         card=card,
     )
-    card |= statistics(dataset, id.task)
+    card |= statistics(dataset, task.name)
     return dataset
 
 

@@ -1,0 +1,236 @@
+"""The runner: what is to run, what is fresh, and that nothing is lost."""
+
+import dataclasses
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from conftest import REPO
+
+from sibench import packs, results, suites, tasks
+from sibench.bench import Config, main
+from sibench.data import load_privileged
+from sibench.errors import UserError
+from sibench.heldout import held_out, teachers, uniform_nll
+from sibench.suites import SUITES, Suite, grid
+
+TINY = {
+    "hidden": (8, 8),
+    "batch_size": 8,
+    "steps": 60,
+    "disc_steps": 20,
+    "inverse_steps": 20,
+    "seeds": 2,
+    "evals": 1,
+    "eval_episodes": 1,
+    "final_episodes": 3,
+    "demos": 3,
+    "expert": "expert-n3",
+}
+
+
+@pytest.fixture
+def tiny(monkeypatch, tmp_path, data_root):
+    """A suite of seconds, under the name `tiny`."""
+    cells = grid(("hopper",), ("bc", "vfo-disc"), ("random-n5", "bc-1-n3"))
+    monkeypatch.setitem(SUITES, "tiny", Suite("tiny", "", cells, TINY))
+    return Config("tiny", results=tmp_path / "results", runs=tmp_path / "runs", workers=2)
+
+
+def test_every_suite_can_be_planned():
+    """Each cell's settings are settings of its method, and no two cells have one name."""
+    for suite in SUITES.values():
+        assert len({(cell.task, cell.name) for cell in suite.cells}) == len(suite.cells)
+        for cell in suite.cells:
+            config = packs.learner(suite, cell, 1.0)
+            assert all(getattr(config, name) == value for name, value in cell.settings if name != "start")
+            assert set(dict(cell.settings)) <= {field.name for field in dataclasses.fields(config)}
+
+
+def test_the_main_suite_is_the_papers():
+    config = packs.learner(SUITES["sibench"], SUITES["sibench"].cells[0], 1.0)
+    assert (config.steps, config.batch_size, config.hidden, config.seeds) == (1_000_000, 256, (512, 512), 5)
+    assert (config.final_episodes, config.demos, config.schedule) == (1000, 10, "constant")
+    assert len(SUITES["sibench"].cells) == 4 * 10 * 7
+    assert len(SUITES["bimodal"].cells) == 4 * 11 * 7
+
+
+def test_shards_are_a_partition(tiny):
+    whole = [cell for pack in packs.plan(dataclasses.replace(tiny, lanes=2))[0] for cell in pack.cells]
+    parts = [packs.plan(dataclasses.replace(tiny, lanes=2, shard=f"{i}/3"))[0] for i in (1, 2, 3)]
+    assert sorted(cell for part in parts for pack in part for cell in pack.cells) == sorted(whole)
+    assert len(whole) == 4 and all(parts)
+
+
+def test_lanes_limit_packs(tiny):
+    assert [len(pack.cells) for pack in packs.plan(dataclasses.replace(tiny, lanes=2))[0]] == [1] * 4
+    assert [len(pack.cells) for pack in packs.plan(dataclasses.replace(tiny, lanes=5))[0]] == [2] * 2
+
+
+def test_scale_shortens_every_phase_and_goes_elsewhere(tiny):
+    cell = suites.Cell("hopper", "vfo-disc", "bc-1")
+    config = packs.learner(SUITES["sibench"], cell, 0.01)
+    assert (config.steps, config.disc_steps) == (10_000, 100)
+    assert dataclasses.replace(tiny, scale=0.5).suite_name == "tiny-x0.5"
+
+
+@pytest.mark.parametrize(
+    "wrong, message",
+    [
+        ({"suite": "qick"}, "did you mean 'quick'"),
+        ({"suite": "sibench", "tasks": ("hoper",)}, "did you mean 'hopper'"),
+        ({"suite": "sibench", "methods": ("vfo",)}, "vfo-bin"),
+        ({"suite": "sibench", "scale": 0.0}, "scale=0.0"),
+        ({"suite": "sibench", "shard": "0/8"}, "2/8"),
+        ({"suite": "sibench", "shard": "9/8"}, "2/8"),
+        ({"suite": "sibench", "lanes": -1}, "lanes=-1"),
+    ],
+)
+def test_mistakes_are_explained(wrong, message):
+    with pytest.raises(UserError, match=message):
+        Config(**wrong)
+
+
+def test_flags_say_every_setting(tiny):
+    """The command line of a pack, parsed, is the config of the pack: nothing is lost on the way."""
+    import tyro
+
+    for method in ("vfo-disc", "bco", "smodice-chi2", "nce-value"):
+        cell = suites.Cell("hopper", method, "bc-1-n3", (("terminal_rule", False),) if "vfo" in method else ())
+        config = packs.learner(SUITES["tiny"], cell, 1.0)
+        config = dataclasses.replace(config, build=True)
+        words = packs.flags(config, type(config)(task="hopper", dataset=config.dataset))
+        assert tyro.cli(type(config), args=["--dataset", *config.dataset, *words]) == config
+
+
+def test_a_suite_runs_resumes_and_is_not_run_twice(tiny, capsys):
+    main(tiny)
+    files = sorted(tiny.results.glob("tiny/hopper/*.json"))
+    assert [file.stem for file in files] == ["bc-bc-1-n3", "bc-random-n5", "vfo-disc-bc-1-n3", "vfo-disc-random-n5"]
+    for result in results.read_suite("tiny", tiny.results):
+        assert result.raw["config"]["steps"] == 60 and len(result.score) == 2
+        assert result.quality == pytest.approx(tasks.quality("hopper", result.raw["dataset"]["return_mean"]))
+        means = [np.mean(lane["returns"]) for lane in result.raw["lanes"]]
+        np.testing.assert_allclose(result.score, [tasks.quality("hopper", mean) for mean in means])
+        assert np.isfinite(result.nll).all() and np.isfinite(result.teacher_nll)
+        if result.method == "bc":  # uniform actions are learned in 60 updates, others are not
+            assert result.converged == (result.dataset == "random-n5")
+    kept = list(tiny.runs.glob("tiny/policies/hopper/*.safetensors"))
+    assert len(kept) == 8
+
+    capsys.readouterr()
+    main(tiny)
+    assert "0 cells to run in 0 packs, 4 there already" in capsys.readouterr().out
+
+    # what a result is made of has changed: it is told, and run again
+    raw = json.loads(files[0].read_text())
+    raw["made_of"]["data"]["bc-1-n3"] = "0" * 64
+    raw["made_of"]["settings"]["steps"] = 59
+    files[0].write_text(json.dumps(raw))
+    todo, fresh = packs.plan(tiny)
+    assert [cell.name for pack in todo for cell in pack.cells] == ["bc-bc-1-n3"] and fresh == 3
+    assert "stale: its data and settings changed" in capsys.readouterr().out
+
+    # an estimate goes by what was measured
+    assert todo[0].seconds > 0
+    packs.show(dataclasses.replace(tiny, dry_run=True), todo, fresh)
+    assert "about" in capsys.readouterr().out
+
+
+def test_another_file_of_the_method_makes_results_stale(tiny, monkeypatch, tmp_path):
+    cell = suites.Cell("hopper", "bc", "random-n5")
+    load_privileged("hopper/random-n5", build=True), load_privileged("hopper/expert-n3", build=True)
+    config = packs.learner(SUITES["tiny"], cell, 1.0)
+    before = packs.recipe(cell, config, SUITES["tiny"])
+    shutil.copytree(REPO / "algorithms", tmp_path / "algorithms")
+    monkeypatch.setattr(packs, "CHECKOUT", tmp_path)
+    assert packs.recipe(cell, config, SUITES["tiny"]) == before
+    (tmp_path / "algorithms/bc.py").write_text((tmp_path / "algorithms/bc.py").read_text() + "\n# edited\n")
+    after = packs.recipe(cell, config, SUITES["tiny"])
+    assert after["method"] != before["method"] and after["data"] == before["data"]
+
+
+def test_a_pack_that_fails_does_not_stop_the_others(tiny, monkeypatch, capsys):
+    monkeypatch.setitem(SUITES, "tiny", dataclasses.replace(SUITES["tiny"], cells=SUITES["tiny"].cells[:2]))
+    real = packs.make_pack
+
+    def broken(config, suite, cells, options, known):
+        pack = real(config, suite, cells, options, known)
+        if cells[0].dataset == "random-n5":
+            pack.command += ["--demos", "1001"]
+        return pack
+
+    monkeypatch.setattr(packs, "make_pack", broken)
+    with pytest.raises(UserError, match="1 of 2 packs failed"):
+        main(dataclasses.replace(tiny, lanes=2))
+    assert "failed with exit code 2: error: demos=1001" in capsys.readouterr().out
+    assert [file.stem for file in tiny.results.glob("tiny/hopper/*.json")] == ["bc-bc-1-n3"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_interrupted_and_repeated(number, tiny, tmp_path):
+    """Ctrl-C and SIGTERM reach the learners, which keep what they have; the same command goes on from there."""
+    script = tmp_path / "bench.py"
+    cells = "grid(('hopper',), ('bc',), ('random-n5',))"
+    settings = TINY | {"steps": 4000, "checkpoint_every": 200, "log_every": 100}
+    script.write_text(
+        "from pathlib import Path\nfrom sibench import cli\nfrom sibench.bench import Config, main\n"
+        "from sibench.suites import SUITES, Suite, grid\n"
+        f"SUITES['tiny'] = Suite('tiny', '', {cells}, {settings})\n"
+        f"cli.run(main, Config, 'bench')\n"
+    )
+    out = ["--results", str(tiny.results), "--runs", str(tiny.runs)]
+    command = [sys.executable, str(script), "--suite", "tiny", *out]
+    first = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=REPO, env=os.environ.copy())
+    deadline = time.monotonic() + 240
+    while not list(tiny.runs.glob("**/checkpoints/*/MANIFEST.json")):
+        assert first.poll() is None and time.monotonic() < deadline
+        time.sleep(0.05)
+    first.send_signal(number)
+    first.communicate(timeout=120)
+    if first.returncode == 0:
+        pytest.skip("it was done before the signal")
+    assert first.returncode == 130
+    assert not list(tiny.results.glob("**/*.json"))
+    again = subprocess.run(command, capture_output=True, text=True, cwd=REPO, timeout=300)
+    assert again.returncode == 0, again.stderr
+    (log,) = tiny.runs.glob("**/log.txt")
+    assert "resumed at update" in log.read_text()
+    assert len(results.read_suite("tiny", tiny.results)) == 1
+
+
+# --- the likelihood of held-out actions -------------------------------------------------------------------------------
+
+
+def test_the_teacher_of_random_data_is_uniform(data_root):
+    """101 bins of which the outermost are half as wide: log 100 nats a dimension, nearly."""
+    task = tasks.make("hopper", "c")
+    other = held_out(task, {"id": "hopper/random-v1"})
+    assert other.teacher_nll == pytest.approx(3 * (0.99 * np.log(100) + 0.01 * np.log(200)), abs=0.02)
+    ends = jnp.array([[1.0, -1.0, 0.0]])
+    assert uniform_nll(ends) == pytest.approx(2 * np.log(200) + np.log(100), rel=1e-6)
+
+
+def test_a_teacher_is_as_likely_as_itself_and_another_is_not(data_root):
+    from sibench import assets
+
+    task = tasks.make("hopper", "c")
+    other = held_out(task, {"id": "hopper/bc-1-n7-v1"})
+    teacher = assets.load_policy("hopper", "bc-1")
+    assert other.nll(teacher) == pytest.approx(other.teacher_nll, abs=1e-4)
+    assert other.nll(assets.load_policy("hopper", "bc-1000")) > other.teacher_nll + 1
+    background = load_privileged("hopper/bc-1-n7", build=True)
+    assert not {tuple(row) for row in background.actions} & {tuple(row) for row in np.asarray(other.action)}
+
+
+def test_a_mix_has_two_teachers_in_its_proportion():
+    shares = [(policy is None, num) for policy, num in teachers({"id": "hopper/mix-100-v1"})]
+    assert shares == [(False, 2), (True, 18)]
+    assert teachers({"id": "hopper/d4rl-medium-v1"}) == []

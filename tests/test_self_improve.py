@@ -1,0 +1,91 @@
+"""Self-improvement: each seed learns from its own last policy; a killed chain ends as if it had not been killed."""
+
+import itertools
+import json
+import os
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from conftest import REPO
+
+from sibench import tasks
+from sibench.data import load_privileged, root
+
+SMALL = "--seeds 2 --steps 40 --batch-size 8 --hidden 8 8 --evals 1 --eval-episodes 1 --final-episodes 2 --demos 3"
+START = ["--start", "bc-1-n3", "--episodes", "4", "--iterations", "3", "--task", "hopper", "--expert", "expert-n3"]
+
+
+def command(out, *more: str) -> list[str]:
+    words = ["--algorithm", "vfo", *START, *SMALL.split(), "--build", "--out", str(out), *more]
+    return [sys.executable, "-m", "data_gen.self_improve", *words]
+
+
+def run(out, *more: str) -> subprocess.CompletedProcess:
+    return subprocess.run(command(out, *more), capture_output=True, text=True, cwd=REPO, timeout=500)
+
+
+@pytest.fixture
+def chain(tmp_path, data_root):
+    done = run(tmp_path / "out")
+    assert done.returncode == 0, done.stderr
+    return tmp_path / "out/hopper/self-vfo-bin-bc-1-n3"
+
+
+def test_a_chain_feeds_each_seed_its_own_output_and_survives_a_kill(chain, tmp_path):
+    rows = json.loads((chain / "chain.json").read_text())["chain"]
+    assert [row["iteration"] for row in rows] == [0, 1, 2]
+    assert rows[0]["data"] == ["bc-1-n3"] * 2
+    for before, row in itertools.pairwise(rows):
+        assert row["data"] == before["next_data"] and len(set(row["data"])) == 2
+        for seed, name in enumerate(row["data"]):
+            data = load_privileged(f"hopper/{name}")
+            assert data.num_episodes == 4
+            assert row["data_quality"][seed] == pytest.approx(tasks.quality("hopper", data.returns.mean()))
+            policy = json.loads(
+                next((chain / f"iteration-{row['iteration'] - 1}").glob(f"**/*-seed-*{seed}/policy.json")).read_text()
+            )
+            assert data.card["policy"] == policy["weights_sha256"]
+    lanes = json.loads((chain / "chain.json").read_text())["lanes"]
+    assert [np.mean(lane["returns"]) for lane in lanes] == pytest.approx(
+        [
+            score * (tasks.references("hopper")["expert"]["mean"] - tasks.references("hopper")["random"]["mean"])
+            + tasks.references("hopper")["random"]["mean"]
+            for score in rows[-1]["score"]
+        ]
+    )
+
+    # the same chain elsewhere, killed while its second iteration learns: ends in the same numbers
+    other = tmp_path / "other"
+    killed = subprocess.Popen(command(other), cwd=REPO, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 300
+    while not list(other.glob("hopper/*/iteration-1/**/run.json")):
+        assert killed.poll() is None and time.monotonic() < deadline
+        time.sleep(0.02)
+    killed.kill()
+    killed.wait()
+    assert run(other).returncode == 0
+    again = json.loads((other / "hopper/self-vfo-bin-bc-1-n3/chain.json").read_text())["chain"]
+    assert [row["score"] for row in again] == [row["score"] for row in rows]
+
+    # data that was learned from may be dropped: its card stays
+    dropped = run(tmp_path / "dropped", "--drop-data")
+    assert dropped.returncode == 0, dropped.stderr
+    cards = sorted(file.stem for file in (tmp_path / "dropped").glob("hopper/*/cards/*.json"))
+    assert len(cards) == 4
+    assert not [name for name in os.listdir(root() / "hopper") if name in cards]
+
+
+@pytest.mark.parametrize(
+    "more, message",
+    [
+        (["--sweep", "temperature", "1", "2"], "nothing swept"),
+        (["--iterations", "0"], "iterations=0"),
+        (["--temperature", "-1"], "temperature=-1"),
+    ],
+)
+def test_mistakes_are_explained(more, message, tmp_path, data_root):
+    done = run(tmp_path, *more)
+    assert done.returncode == 2 and message in done.stderr and "Traceback" not in done.stderr
