@@ -1,6 +1,8 @@
 """How every command starts: the command line is parsed before anything slow is imported."""
 
+import ctypes
 import os
+import signal
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -16,6 +18,7 @@ def run(main: Callable[..., Any], config_type: Any, prog: str, default: Any = No
     With `rest`, words that the config does not know go to `main` too.
     """
     try:
+        _die_with_the_suite()
         parsed = tyro.cli(config_type, prog=prog, default=default, return_unknown_args=rest)
         main(*parsed) if rest else main(parsed)
     except UserError as error:
@@ -28,6 +31,14 @@ def run(main: Callable[..., Any], config_type: Any, prog: str, default: Any = No
     except KeyboardInterrupt:
         print("\ninterrupted; run the same command again to go on", file=sys.stderr)
         sys.exit(130)
+
+
+def _die_with_the_suite() -> None:
+    """A learner that a suite started ends when the suite is killed, so that the next one finds its folder free."""
+    if (suite := os.environ.pop("SIBENCH_SUITE_PID", "")) and hasattr(libc := ctypes.CDLL(None), "prctl"):
+        libc.prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+        if os.getppid() != int(suite):
+            sys.exit(1)
 
 
 def threads() -> int:

@@ -349,7 +349,7 @@ def run_command(pack: Pack, place: set[int], processes: set) -> int:
             stderr=subprocess.STDOUT,
             stdin=subprocess.DEVNULL,
             start_new_session=True,
-            env=os.environ | {"PYTHONPATH": path},
+            env=os.environ | {"PYTHONPATH": path, "SIBENCH_SUITE_PID": str(os.getpid())},
         )
         processes.add(process)
         if place:
@@ -433,15 +433,16 @@ def run_on_ray(config, todo: list[Pack]) -> list[Pack]:
     except ImportError:
         raise UserError("ray is not installed; get it with: make setup EXTRAS=cluster") from None
     gpus = 0 if jax.default_backend() == "cpu" else 1
-    ray.init(address=os.environ.get("RAY_ADDRESS"), log_to_driver=False, configure_logging=False)
+    if not ray.is_initialized():
+        ray.init(address=os.environ.get("RAY_ADDRESS"), log_to_driver=False)
 
     @ray.remote(max_retries=5, num_cpus=1, num_gpus=gpus)
     def play(pack: Pack) -> int:
         return run_command(pack, set(), set())
 
     waiting = {play.remote(pack): pack for pack in todo}
-    failed: list[Pack] = []
-    with progress(config, todo, []) as told:
+    failed, running = [], list(todo)
+    with progress(config, todo, running) as told:
         while waiting:
             (ready,), _ = ray.wait(list(waiting), num_returns=1)
             pack = waiting.pop(ready)
@@ -450,6 +451,7 @@ def run_on_ray(config, todo: list[Pack]) -> list[Pack]:
             except ray.exceptions.RayError as error:
                 print(f"{pack.name}: {error}", file=sys.stderr)
                 code = 1
+            running.remove(pack)
             if code == 0:
                 publish(config, pack)
             else:

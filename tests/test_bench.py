@@ -7,7 +7,9 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
+from pathlib import Path
 
 import jax.numpy as jnp
 import numpy as np
@@ -234,3 +236,64 @@ def test_a_mix_has_two_teachers_in_its_proportion():
     shares = [(policy is None, num) for policy, num in teachers({"id": "hopper/mix-100-v1"})]
     assert shares == [(False, 2), (True, 18)]
     assert teachers({"id": "hopper/d4rl-medium-v1"}) == []
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+def test_ray_goes_on_when_a_worker_is_killed(tiny, monkeypatch):
+    """A cluster of two workers, of which one is killed in the middle of its pack."""
+    ray = pytest.importorskip("ray", reason="make setup EXTRAS=cluster")
+    from ray.cluster_utils import Cluster
+
+    settings = TINY | {"steps": 6000, "checkpoint_every": 200, "log_every": 100}
+    cells = grid(("hopper",), ("bc",), ("random-n5", "bc-1-n3"))
+    monkeypatch.setitem(SUITES, "tiny", Suite("tiny", "", cells, settings))
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
+    workers = [cluster.add_node(num_cpus=1) for _ in range(2)]
+    ray.init(address=cluster.address, log_to_driver=False)
+
+    def kill_one():
+        while len(list(tiny.runs.glob("**/checkpoints/*/MANIFEST.json"))) < 2:
+            time.sleep(0.1)
+        cluster.remove_node(workers[0], allow_graceful=False)
+
+    killer = threading.Thread(target=kill_one, daemon=True)
+    killer.start()
+    try:
+        main(dataclasses.replace(tiny, ray=True, lanes=2))
+    finally:
+        ray.shutdown()
+        cluster.shutdown()
+    assert not killer.is_alive()
+    assert len(results.read_suite("tiny", tiny.results)) == 2
+    assert any("resumed at update" in log.read_text() for log in tiny.runs.glob("**/log.txt"))
+
+
+def test_learners_die_with_a_suite_that_is_killed(tiny, tmp_path):
+    """Else the next one would find their folders in use."""
+    started = tmp_path / "learner.txt"
+    code = (
+        f"import os, pathlib; pathlib.Path({str(started)!r}).write_text(str(os.getpid())); import time; time.sleep(300)"
+    )
+    inner = f"from sibench import cli; cli.run(lambda _: exec({code!r}), int, 'x')"
+    outer = (
+        "from pathlib import Path; from sibench import packs\n"
+        f"command, folder = [{sys.executable!r}, '-c', {inner!r}, '1'], Path({str(tmp_path / 'pack')!r})\n"
+        "pack = packs.Pack([], None, command, [], folder, 0)\n"
+        "packs.run_command(pack, set(), set())"
+    )
+    suite = subprocess.Popen([sys.executable, "-c", outer], cwd=REPO)
+    deadline = time.monotonic() + 120
+    while not (started.exists() and started.read_text()):
+        assert suite.poll() is None and time.monotonic() < deadline
+        time.sleep(0.05)
+    learner = int(started.read_text())
+    suite.kill()
+    suite.wait()
+    for _ in range(100):
+        status = Path(f"/proc/{learner}/stat")
+        if not status.exists() or status.read_text().split()[2] == "Z":
+            return
+        time.sleep(0.05)
+    os.kill(learner, signal.SIGKILL)
+    raise AssertionError("the learner outlived its suite")

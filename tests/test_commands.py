@@ -8,7 +8,8 @@ from conftest import REPO, command
 
 from sibench import assets
 
-PROGRAMS = ["data_gen.experts", "data_gen.ladder", "data_gen.collect", "sibench.data"]
+PROGRAMS = ["data_gen.experts", "data_gen.ladder", "data_gen.collect", "data_gen.self_improve"]
+PROGRAMS += ["sibench.data", "sibench.bench"]
 
 
 @pytest.mark.parametrize("program", PROGRAMS)
@@ -40,6 +41,8 @@ def test_help_imports_nothing_slow(program):
         (("sibench.data", "show", "hopper/bc-10"), "make it: python -m data_gen.collect --task hopper --dataset bc-10"),
         (("sibench.data", "verify", "hopper/random"), "make it: python -m data_gen.collect"),
         (("sibench.data", "verfy"), "verify"),
+        (("sibench.bench", "--suite", "qick"), "did you mean 'quick'?"),
+        (("sibench.bench", "--suite", "quick", "--tasks", "ant"), "tasks of quick: hopper"),
         (("sibench.data", "import-d4rl", "/no/such/file", "hopper/mine"), "/no/such/file"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",

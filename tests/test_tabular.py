@@ -148,11 +148,11 @@ def regressed_policy(weight):
     return shares / shares.sum(1, keepdims=True)
 
 
-def advantages(v, reward, terminals):
+def advantages(v, reward, terminals, rule=True):
     """Of the background's transitions; `reward` has one entry for each."""
     s, _, following = BACKGROUND.T
     over = terminals & (following == END)
-    return np.where(over, reward / (1 - GAMMA), reward + GAMMA * v[following]) - v[s]
+    return np.where(over, reward / (1 - GAMMA) if rule else reward, reward + GAMMA * v[following]) - v[s]
 
 
 # --- VfO and AWR ------------------------------------------------------------------------------------------------------
@@ -183,20 +183,20 @@ def test_vfo_disc(terminals):
     np.testing.assert_allclose(action_shares(algorithm.policy(state)), policy, atol=0.02)
 
 
-@pytest.mark.parametrize("terminals", [False, True])
-def test_awr(terminals):
-    algorithm, state = learn("awr", UPDATES, terminals, target_every=10, temperature=0.5)
+@pytest.mark.parametrize(("terminals", "rule"), [(False, False), (True, True), (True, False)])
+def test_awr(terminals, rule):
+    algorithm, state = learn("awr", UPDATES, terminals, terminal_rule=rule, target_every=10, temperature=0.5)
     s, a, following = BACKGROUND.T
     reward = REWARD[s, a, following] / REWARD[s, a, following].max()
     matrix, constant = np.eye(S), np.zeros(S)
     for state_index in range(S):
         own = s == state_index
         over = terminals & (following[own] == END)
-        constant[state_index] = np.where(over, reward[own] / (1 - GAMMA), reward[own]).mean()
+        constant[state_index] = np.where(over & rule, reward[own] / (1 - GAMMA), reward[own]).mean()
         np.add.at(matrix[state_index], following[own][~over], -GAMMA / own.sum())
     exact = np.linalg.solve(matrix, constant)
     np.testing.assert_allclose(value_of("awr", state.value), exact, atol=0.01 * max(np.ptp(exact), 1.0))
-    policy = regressed_policy(np.minimum(np.exp(advantages(exact, reward, terminals) / 0.5), 100))
+    policy = regressed_policy(np.minimum(np.exp(advantages(exact, reward, terminals, rule) / 0.5), 100))
     np.testing.assert_allclose(action_shares(algorithm.policy(state)), policy, atol=0.02)
 
 
@@ -367,9 +367,10 @@ MUTANTS = [
     ("vfo", "td_target", no_gamma, lambda: test_vfo_bin(True)),
     ("vfo", "td_target", no_terminals, lambda: test_vfo_bin(True)),
     ("vfo", "sample", swapped, lambda: test_vfo_bin(True)),
-    ("awr", "td_target", wrong_sign, lambda: test_awr(True)),
-    ("awr", "td_target", no_gamma, lambda: test_awr(False)),
-    ("awr", "sample", swapped, lambda: test_awr(False)),
+    ("awr", "td_target", wrong_sign, lambda: test_awr(True, True)),
+    ("awr", "td_target", no_gamma, lambda: test_awr(False, False)),
+    ("awr", "td_target", no_terminals, lambda: test_awr(True, False)),
+    ("awr", "sample", swapped, lambda: test_awr(False, False)),
     ("smodice", "residual", wrong_sign, lambda: test_smodice("chi2", False)),
     ("smodice", "sample", swapped, lambda: test_smodice("kl", True)),
     ("dilo", "conjugate", mirrored, lambda: test_dilo()),
