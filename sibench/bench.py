@@ -73,7 +73,8 @@ def main(config: Config) -> None:
     packs.show(config, todo, fresh)
     if config.dry_run or not todo:
         return
-    packs.make_data(todo)
+    if packs.make_data(todo):
+        todo, _ = packs.plan(config)  # now that it is known what their data is
     failed = packs.run_all(config, todo)
     print(f"results: {config.results / config.suite_name}")
     if failed:

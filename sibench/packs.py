@@ -44,6 +44,7 @@ class Pack:
     recipes: list[dict[str, Any]]  # what the result of each cell is made of; {} for data that is not there yet
     folder: Path
     seconds: float | None  # how long it may take, if something like it was run before
+    iterations: int = 1  # of self-improvement
 
     @property
     def name(self) -> str:
@@ -60,15 +61,20 @@ class Pack:
 
     @property
     def updates(self) -> int:
-        steps = [getattr(self.config, field) for field in own_steps(self.config)]
-        return self.config.steps + sum(steps)
+        return self.iterations * updates_of(self.config)
 
     def done(self) -> int:
         """Updates so far, of any of its lanes: they go forward together."""
-        for file in self.folder.glob("*/*/*/metrics.jsonl"):
-            with contextlib.suppress(ValueError, IndexError, KeyError, OSError):
-                return json.loads(file.read_text().splitlines()[-1])["updates"]
+        whole = len(list(self.folder.glob("*/*/iteration-*.json")))
+        with contextlib.suppress(ValueError, IndexError, KeyError, OSError):
+            newest = max(self.folder.rglob("metrics.jsonl"), key=lambda file: file.stat().st_mtime)
+            last = json.loads(newest.read_text().splitlines()[-1])["updates"]
+            return min(self.updates, whole * updates_of(self.config) + last)
         return 0
+
+
+def updates_of(config: RunConfig) -> int:
+    return config.steps + sum(getattr(config, name) for name in own_steps(config))
 
 
 def own_steps(config: RunConfig) -> list[str]:
@@ -144,14 +150,14 @@ def make_pack(config, suite: suites.Suite, cells: list[Cell], options: RunConfig
     defaults = type(options)(task=cell.task, dataset=options.dataset)
     if suite.iterations:
         start = ["-m", "data_gen.self_improve", "--algorithm", file, "--start", cell.dataset]
-        start += ["--iterations", str(suite.iterations), "--drop-data"]
+        start += ["--iterations", str(suite.iterations), "--episodes", str(suite.episodes), "--drop-data"]
         command = [*start, *flags(options, dataclasses.replace(defaults, dataset=options.dataset, build=True))]
     else:
         command = [str(CHECKOUT / "algorithms" / f"{file}.py"), "--dataset", *options.dataset]
         command += flags(options, defaults)
     lanes = options.seeds * len(cells) * max(1, suite.iterations)
     seconds = guess(known, cell.method, options, lanes)
-    return Pack(cells, options, [sys.executable, *command], recipes, folder, seconds)
+    return Pack(cells, options, [sys.executable, *command], recipes, folder, seconds, max(1, suite.iterations))
 
 
 def flags(options: RunConfig, defaults: RunConfig) -> list[str]:
@@ -175,11 +181,12 @@ def recipe(cell: Cell, options: RunConfig, suite: suites.Suite) -> dict[str, Any
     except UserError:
         return {}
     settings = {k: v for k, v in dataclasses.asdict(options).items() if k not in DIRECT}
+    rounds = {"episodes": suite.episodes} if suite.iterations else {}
     file = METHODS[cell.method].file
     moving = {k: v for k, v in provenance.versions().items() if k not in ("python", "machine")}
     made_of = {
         "data": data,
-        "settings": settings | {"iterations": suite.iterations},
+        "settings": settings | {"iterations": suite.iterations} | rounds,
         "method": files.sha256(CHECKOUT / "algorithms" / f"{file}.py"),
         "versions": moving | {"sibench": sibench.__version__},
     }
@@ -231,7 +238,7 @@ def guess(known: list, method: str, options: RunConfig, lanes: int) -> float | N
     for like in ([row for row in known if row[0] == method], known):
         if like:
             now = size(dataclasses.asdict(options))
-            updates = options.steps + sum(getattr(options, name) for name in own_steps(options))
+            updates = updates_of(options)
             train = sum(row[2] * now / row[1] for row in like) / len(like)
             play = sum(row[3] for row in like) / len(like)
             return lanes * (updates * train + options.final_episodes * play)
@@ -267,13 +274,15 @@ def duration(seconds: float | None) -> str:
 # --- doing it ---------------------------------------------------------------------------------------------------------
 
 
-def make_data(todo: list[Pack]) -> None:
-    """All datasets that packs need, one after the other, before any of them starts."""
+def make_data(todo: list[Pack]) -> bool:
+    """All datasets that packs need, one after the other, before any of them starts; says whether one was missing."""
     names = [f"{pack.config.task}/{name}" for pack in todo for name in (*pack.config.dataset, pack.config.expert)]
-    for id in dict.fromkeys(part for name in names for part in parts(parse_id(name))):
-        if not storage.folder(id).exists():
-            print(f"{id}: being made", flush=True)
-            build(id)
+    ids = dict.fromkeys(part for name in names for part in parts(parse_id(name)))
+    missing = [id for id in ids if not storage.folder(id).exists()]
+    for id in missing:
+        print(f"{id}: being made", flush=True)
+        build(id)
+    return bool(missing)
 
 
 def workers(config) -> int:
@@ -366,8 +375,6 @@ def publish(config, pack: Pack) -> None:
         name = "chain" if "self_improve" in " ".join(pack.command) else f"result-{cell.dataset}"
         (file,) = pack.folder.glob(f"*/*/{name}.json")
         raw = json.loads(file.read_bytes())
-        suite = suites.suite(config.suite)
-        made_of = made_of or recipe(cell, dataclasses.replace(pack.config, dataset=(cell.dataset,)), suite)
         place = {"suite": config.suite_name, "task": cell.task, "method": cell.method, "dataset": cell.dataset}
         raw = {"format": raw.pop("format"), "cell": place | {"settings": dict(cell.settings)}, "made_of": made_of} | raw
         results.write(results.path(config.results, config.suite_name, cell.task, cell.name), raw)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from sibench.errors import unknown
-from sibench.ids import LADDER, MIXES
+from sibench.ids import EPISODES, LADDER, MIXES
 
 TASKS = ("halfcheetah", "hopper", "walker2d", "ant")
 
@@ -68,6 +68,8 @@ class Suite:
     """Of all its cells, in place of the methods' defaults."""
     iterations: int = 0
     """Rounds of self-improvement that each cell goes through; 0 for a suite of single trainings."""
+    episodes: int = EPISODES
+    """Episodes that policies play between these rounds."""
 
 
 def grid(
@@ -127,6 +129,14 @@ _suites = (
         SMALL,
     ),
     Suite(
+        "small-self-improve",
+        "self-improvement at that size: hopper, five rounds",
+        grid(("hopper",), ("bc", "vfo-bin", "vfo-disc", "awr"), ("bc-2-n200",)),
+        SMALL | {"hidden": (64, 64), "steps": 10_000, "disc_steps": 2000, "evals": 1, "final_episodes": 100},
+        iterations=5,
+        episodes=200,
+    ),
+    Suite(
         "sibench",
         "improvement over the whole range of data quality (figures 2, 10, 17, 18)",
         grid(TASKS, MAIN, ladder()),
@@ -176,3 +186,13 @@ def suite(name: str) -> Suite:
     if name not in SUITES:
         raise unknown("suite", name, SUITES)
     return SUITES[name]
+
+
+def table() -> str:
+    """The suites, for the README."""
+    rows = ["| suite | what it shows | cells |", "| --- | --- | --- |"]
+    return "\n".join([*rows, *(f"| `{suite.name}` | {suite.about} | {len(suite.cells)} |" for suite in _suites)])
+
+
+if __name__ == "__main__":
+    print(table())
