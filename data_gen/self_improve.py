@@ -107,7 +107,8 @@ def improve(config: Config, options, make, task, folder, iteration: int, data: l
         next_data.append(f"{prefix}-s{index}" + (f"-n{config.episodes}" if config.episodes != EPISODES else ""))
         scores.append(tasks.quality(task.name, sum(lane["returns"]) / len(lane["returns"])))
         if iteration + 1 < config.iterations:
-            collect(task, policy.with_suffix("").resolve(), next_data[-1], config.episodes)
+            seeds = f"collect/{task.id}/iteration-{iteration + 1}-seed-{index}"
+            collect(task, policy.with_suffix("").resolve(), next_data[-1], seeds, config.episodes)
     return {
         "iteration": iteration,
         "data": data,
@@ -134,7 +135,7 @@ def drop(folder, datasets: list[str]) -> None:
             shutil.rmtree(path)
 
 
-def collect(task, policy_file, name: str, episodes: int) -> None:
+def collect(task, policy_file, name: str, seeds: str, episodes: int) -> None:
     """Play a learned policy and store what it did as a dataset of that name."""
     from sibench import policies, provenance
     from sibench.data import storage
@@ -152,7 +153,7 @@ def collect(task, policy_file, name: str, episodes: int) -> None:
         "policy": policies.read_description(policy_file)["weights_sha256"],
         "policy_file": str(policy_file),
         "mode": "sample",
-        "seeds": f"collect/{task.id}/{id.source}",
+        "seeds": seeds,
         "num_episodes": episodes,
         "command": provenance.command(),
     }

@@ -34,7 +34,7 @@ def chain(tmp_path, data_root):
     return tmp_path / "out/hopper/self-vfo-bin-bc-1-n3"
 
 
-def test_a_chain_feeds_each_seed_its_own_output_and_survives_a_kill(chain, tmp_path):
+def test_a_chain_feeds_each_seed_its_own_output(chain):
     rows = json.loads((chain / "chain.json").read_text())["chain"]
     assert [row["iteration"] for row in rows] == [0, 1, 2]
     assert rows[0]["data"] == ["bc-1-n3"] * 2
@@ -57,7 +57,11 @@ def test_a_chain_feeds_each_seed_its_own_output_and_survives_a_kill(chain, tmp_p
         ]
     )
 
-    # the same chain elsewhere, killed while its second iteration learns: ends in the same numbers
+
+@pytest.mark.slow
+def test_a_chain_survives_a_kill(chain, tmp_path):
+    """The same chain elsewhere, killed while its second iteration learns, ends in the same numbers."""
+    rows = json.loads((chain / "chain.json").read_text())["chain"]
     other = tmp_path / "other"
     killed = subprocess.Popen(command(other), cwd=REPO, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 300
@@ -70,7 +74,10 @@ def test_a_chain_feeds_each_seed_its_own_output_and_survives_a_kill(chain, tmp_p
     again = json.loads((other / "hopper/self-vfo-bin-bc-1-n3/chain.json").read_text())["chain"]
     assert [row["score"] for row in again] == [row["score"] for row in rows]
 
-    # data that was learned from may be dropped: its card stays
+
+@pytest.mark.slow
+def test_data_that_was_learned_from_may_be_dropped(tmp_path, data_root):
+    """Its card stays."""
     dropped = run(tmp_path / "dropped", "--drop-data")
     assert dropped.returncode == 0, dropped.stderr
     cards = sorted(file.stem for file in (tmp_path / "dropped").glob("hopper/*/cards/*.json"))
