@@ -5,10 +5,11 @@ TASK ?= halfcheetah hopper walker2d ant
 PY := .venv/bin/python
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lint format test test-slow data verify experts ladder plots perf lock clean
+.PHONY: help setup lint format test test-slow bench bench-full data verify experts ladder plots claims submission \
+  leaderboard perf lock clean
 
 help:  ## print this
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z%-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{sub("%", "<suite>", $$1); printf "  make %-14s %s\n", $$1, $$2}'
 
 EMPTY :=
 DONE := .venv/.done$(subst $(EMPTY) $(EMPTY),,$(EXTRAS))
@@ -46,6 +47,17 @@ test: setup lint  ## install, lint and test
 
 test-slow: setup  ## the scientific checks, for an hour or so
 	$(PY) -m pytest -q -m slow
+
+bench: setup  ## the quick suite, its figures and its page, in ten minutes on two processors
+	$(PY) -m sibench.bench --suite quick
+	$(PY) plots/improvement.py --suite quick --results runs/results --out runs/figures
+	$(PY) -m sibench.leaderboard render --results results runs/results --out runs/site/index.html
+	@echo "figure: runs/figures/improvement-quick.png   page: runs/site/index.html   results: runs/results/quick"
+
+bench-full: $(addprefix bench-,sibench bimodal self-improve temperature mixture sqil nce demos)  ## the paper's protocol
+
+bench-%: setup  ## run any suite, such as bench-sibench
+	$(PY) -m sibench.bench --suite $*
 
 data: setup  ## make every background dataset (TASK="hopper ant" for some)
 	$(PY) -m data_gen.collect --task $(TASK)

@@ -9,6 +9,8 @@ import pytest
 from conftest import REPO, command
 
 from data_gen import encoders
+from sibench import stats, suites
+from sibench.results import read_suite
 from sibench.tasks.__main__ import table
 
 README = (REPO / "README.md").read_text()
@@ -39,8 +41,10 @@ def test_commands_exist(line):
         shown = subprocess.run([sys.executable, args[0], "--help"], cwd=REPO, capture_output=True, text=True)
     else:
         assert [program, args[0]] == ["python", "-m"]
-        subcommand = [args[2]] if args[1] == "sibench.data" else []
+        subcommand = [args[2]] if args[1] in ("sibench.data", "sibench.leaderboard") else []
         shown = command(args[1], *subcommand, "--help")
+        if args[1] == "data_gen.self_improve":  # takes the flags of an algorithm, too
+            flags -= {"--task"}
     assert shown.returncode == 0
     assert all(flag in shown.stdout for flag in flags)
 
@@ -53,6 +57,16 @@ def test_table_of_tasks_is_the_packages():
 def test_table_of_encoders_is_that_of_its_results():
     shown = re.search(r"<!-- encoders: .*? -->\n(.*?)<!-- /encoders -->", README, re.DOTALL).group(1)
     assert shown.strip() == encoders.table()
+
+
+def test_table_of_suites_is_the_packages():
+    shown = re.search(r"<!-- suites: .*? -->\n(.*?)<!-- /suites -->", README, re.DOTALL).group(1)
+    assert shown.strip() == suites.table()
+
+
+def test_table_of_scores_is_that_of_the_results():
+    shown = re.search(r"<!-- scores: .*? -->\n(.*?)<!-- /scores -->", README, re.DOTALL).group(1)
+    assert shown.strip() == stats.table(stats.summarise(read_suite("small", REPO / "results")))
 
 
 def test_every_method_is_in_the_table():

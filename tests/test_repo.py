@@ -8,7 +8,7 @@ from conftest import REPO
 
 TOP_LEVEL = {
     *("pyproject.toml", "sibench", "algorithms", "data_gen", "plots", "tests", "Makefile"),
-    *("README.md", "LICENSE", ".ci", ".gitignore", "requirements.lock"),
+    *("results", "RESULTS.md", "README.md", "LICENSE", ".ci", ".gitignore", "requirements.lock"),
 }
 
 
