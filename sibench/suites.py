@@ -129,11 +129,17 @@ _suites = (
         SMALL,
     ),
     Suite(
+        "small-temperature",
+        "how much VfO's temperature matters, at that size: hopper",
+        grid(("hopper",), ("vfo-bin",), ladder(2, 5), temperature=(0.3, 3.0, 10.0)),
+        SMALL | {"seeds": 2},
+    ),
+    Suite(
         "small-self-improve",
-        "self-improvement at that size: hopper, five rounds",
-        grid(("hopper",), ("bc", "vfo-bin", "vfo-disc", "awr"), ("bc-2-n200",)),
-        SMALL | {"hidden": (64, 64), "steps": 10_000, "disc_steps": 2000, "evals": 1, "final_episodes": 100},
-        iterations=5,
+        "self-improvement at that size: hopper, four rounds",
+        grid(("hopper",), ("bc", "vfo-bin"), ("bc-2-n200",)),
+        QUICK | {"seeds": 2, "final_episodes": 100},
+        iterations=4,
         episodes=200,
     ),
     Suite(
