@@ -2,6 +2,8 @@
 PYTHON ?= python3
 EXTRAS ?=
 TASK ?= halfcheetah hopper walker2d ant
+SUITE ?= quick
+METHOD ?= vfo-bin
 PY := .venv/bin/python
 
 .DEFAULT_GOAL := help
@@ -51,7 +53,7 @@ test-slow: setup  ## the scientific checks, for an hour or so
 bench: setup  ## the quick suite, its figures and its page, in ten minutes on two processors
 	$(PY) -m sibench.bench --suite quick
 	$(PY) plots/improvement.py --suite quick --results runs/results --out runs/figures
-	$(PY) -m sibench.leaderboard render --results results runs/results --out runs/site/index.html
+	$(PY) -m sibench.leaderboard render
 	@echo "figure: runs/figures/improvement-quick.png   page: runs/site/index.html   results: runs/results/quick"
 
 bench-full: $(addprefix bench-,sibench bimodal self-improve temperature mixture sqil nce demos)  ## the paper's protocol
@@ -73,6 +75,16 @@ ladder: setup  ## train the behaviour policies anew (hours)
 
 plots: setup  ## draw every figure from the files in the repository
 	for figure in plots/*.py; do $(PY) $$figure || exit 1; done
+
+claims: setup  ## what the paper says, and whether it holds in the results of the repository
+	$(PY) -m sibench.claims
+
+submission: setup  ## make and check a submission (SUITE=quick METHOD=vfo-bin)
+	$(PY) -m sibench.leaderboard new --suite $(SUITE) --method $(METHOD) --policies runs/bench/$(SUITE)/policies
+	$(PY) -m sibench.leaderboard validate submissions/$(SUITE)-$(METHOD)
+
+leaderboard: setup  ## draw the page, runs/site/index.html, of all submissions and results
+	$(PY) -m sibench.leaderboard render
 
 perf: setup  ## measure physics, rollouts and learners, side by side
 	$(PY) tests/perf.py

@@ -19,7 +19,8 @@ def run(main: Callable[..., Any], config_type: Any, prog: str, default: Any = No
     """
     try:
         _die_with_the_suite()
-        parsed = tyro.cli(config_type, prog=prog, default=default, return_unknown_args=rest)
+        given = {} if default is None else {"default": default}
+        parsed = tyro.cli(config_type, prog=prog, return_unknown_args=rest, **given)
         main(*parsed) if rest else main(parsed)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)

@@ -64,7 +64,7 @@ def read(file: Path) -> Result:
         raw = files.from_json(file.read_bytes())
         if raw["format"] != FORMAT:
             raise ValueError(f"its format is {raw['format']!r}, this version reads {FORMAT!r}")
-        return _view(raw)
+        return view(raw)
     except (KeyError, TypeError, ValueError, IndexError) as error:
         what = f"lacks {error}" if isinstance(error, KeyError) else str(error)
         raise UserError(f"{file} is not a result file: {what}; run its cell again") from None
@@ -75,7 +75,8 @@ def read_suite(suite: str, folder: Path = FOLDER) -> list[Result]:
     return [read(file) for file in sorted((folder / suite).glob("*/*.json"))]
 
 
-def _view(raw: dict[str, Any]) -> Result:
+def view(raw: dict[str, Any]) -> Result:
+    """The numbers of a result file's content."""
     lanes, cell = raw["lanes"], raw["cell"]
     task = cell["task"]
     if not lanes:

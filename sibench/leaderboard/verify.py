@@ -1,0 +1,183 @@
+"""Playing submitted policies again, on seeds that nobody could know.
+
+The key is drawn after the submission is fixed: a keyed hash of the submission's sha256. It decides which lanes are
+played again and on which episode seeds, and is written down, so that anyone can repeat the verification. A claimed mean
+must lie within the 99 % interval of the difference of two samples of one policy's episodes, and the two samples must
+look like one distribution (Kolmogorov-Smirnov): else a claim of great spread could hide a shifted mean. The return of
+the background data, from which improvement is counted, is held to the same.
+
+A badge is as good as who may write verification.json: only the maintainers of a collection of submissions.
+"""
+
+import hashlib
+import hmac
+import math
+import secrets
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from scipy import stats
+
+from sibench import files, policies, provenance, tasks
+from sibench.data.collect import uniform_act
+from sibench.errors import UserError
+from sibench.evaluation import policy_act
+from sibench.heldout import teachers
+from sibench.leaderboard import submission as sub
+from sibench.leaderboard.schema import Count, Hash, Line, at_most, parse
+from sibench.rollout import rollout
+
+FILE = "verification.json"
+CONFIDENCE = 0.99
+"""That an honest submission passes all of its checks."""
+ROUNDING = 0.001
+"""Of returns in submissions."""
+LEVELS = ("self-reported", "re-evaluated")
+
+
+@dataclass(frozen=True)
+class Check:
+    """A mean that was claimed, and the same on other seeds."""
+
+    what: Line
+    claimed: float
+    found: float
+    reach: float
+    """How far the two may lie apart."""
+    p: float
+    """That so unlike samples are of one distribution."""
+    least_p: float
+
+    @property
+    def passed(self) -> bool:
+        return abs(self.claimed - self.found) <= self.reach and self.p >= self.least_p
+
+
+@dataclass(frozen=True)
+class Verification:
+    format: Literal["sibench-verification-1"]
+    submission_sha256: Hash
+    key: Hash
+    episodes: Count
+    engine: Line
+    code: Line
+    versions: dict[Line, Line]
+    checks: tuple[Check, ...]
+
+    @property
+    def passed(self) -> bool:
+        return bool(self.checks) and all(check.passed for check in self.checks)
+
+
+def new_key(secret: bytes, submission_sha256: str) -> str:
+    return hmac.new(secret, submission_sha256.encode(), hashlib.sha256).hexdigest()
+
+
+def verify(folder: Path, key: str = "", secret: bytes = b"", num: int = 8, episodes: int = 0) -> Verification:
+    """Check `num` lanes of a submission that was read without complaint, and write down what came of it.
+
+    Args:
+        key: of an earlier verification, to repeat it; else one is made of `secret`, or of a fresh random one.
+        episodes: of each lane; 0 are as many as its suite asks for.
+    """
+    submission, digest = sub.read(folder)
+    if not sub.has_policies(folder):
+        raise UserError(f"{folder} has no policies: it stays {LEVELS[0]}")
+    key = key or new_key(secret or secrets.token_bytes(32), digest)
+    episodes = episodes or sub.num_episodes(submission.suite)
+    lanes = [(cell, lane) for cell in submission.cells for lane in cell.lanes if lane.status == "finished"]
+    lanes.sort(key=lambda pair: _digest(key, pair[0].background.id, pair[1].seed))
+    lanes = lanes[:num]
+    backgrounds = {cell.background.id: cell for cell, _ in lanes}
+    level = (1 - CONFIDENCE) / (2 * len(lanes) + len(backgrounds))
+    checks = []
+    for cell, lane in lanes:
+        policy = policies.load(folder / sub.policy_file(submission.suite, cell.background.id, lane.seed))
+        found = play(policy, cell, held_back(key, f"{cell.background.id}/{lane.seed}", episodes))
+        checks.append(compare(f"{cell.background.id}, seed {lane.seed}", lane.returns, found, level))
+        _say(checks[-1])
+    for id, cell in backgrounds.items():
+        checks.append(_check_background(cell, held_back(key, id, episodes), level))
+        _say(checks[-1])
+    result = Verification(
+        format="sibench-verification-1",
+        submission_sha256=digest,
+        key=key,
+        episodes=episodes,
+        engine=", ".join(sorted({cell.engine for cell, _ in lanes})),
+        code=provenance.code_version(),
+        versions=provenance.versions(),
+        checks=tuple(checks),
+    )
+    files.write_atomic(folder / FILE, files.to_json(asdict(result)))
+    return result
+
+
+def held_back(key: str, name: str, num: int) -> np.ndarray:
+    """[num] uint64 episode seeds."""
+    return np.array([_digest(key, name, i) for i in range(num)], np.uint64)
+
+
+def _digest(key: str, name: str, number: int) -> int:
+    return int.from_bytes(hashlib.sha256(f"{key}/{name}/{number}".encode()).digest()[:8], "big")
+
+
+def play(policy: policies.Policy | None, cell: sub.Cell, seeds: np.ndarray) -> np.ndarray:
+    """Returns of a policy, or of uniform actions."""
+    task = tasks.make(cell.background.id.split("/")[0], cell.engine)
+    if policy is None:
+        return rollout(task, uniform_act(task.action_size), None, seeds).reward_sum
+    sizes, needed = (policy.obs_dim, policy.network.action_dim), (task.observation_size, task.action_size)
+    if sizes != needed:
+        raise UserError(f"a policy of {cell.background.id} takes and gives {sizes}; {task.id} has {needed}")
+    return rollout(task, policy_act(policy.network, "sample"), policy.params, seeds).reward_sum
+
+
+def compare(what: str, claimed: Sequence[float], found: np.ndarray, level: float) -> Check:
+    """Of two samples of returns, at this level of each of two tests."""
+    error = math.sqrt(np.var(claimed, ddof=1) / len(claimed) + np.var(found, ddof=1) / len(found))
+    reach = float(stats.t.ppf(1 - level / 2, min(len(claimed), len(found)) - 1)) * error
+    alike = float(stats.ks_2samp(np.round(claimed, 2), np.round(found, 2)).pvalue)
+    return Check(what, float(np.mean(claimed)), float(np.mean(found)), reach + ROUNDING, alike, level)
+
+
+def _check_background(cell: sub.Cell, seeds: np.ndarray, level: float) -> Check:
+    """Its spread is the one that is found: the one that is claimed could be anything."""
+    data, behind = cell.background, teachers({"id": cell.background.id})
+    ends = np.cumsum([round(len(seeds) * num / sum(num for _, num in behind)) for _, num in behind])
+    shares = np.split(seeds, ends[:-1])
+    found = np.concatenate([play(policy, cell, share) for (policy, _), share in zip(behind, shares, strict=True)])
+    error = float(np.std(found, ddof=1)) * math.sqrt(1 / data.num_episodes + 1 / len(found))
+    reach = float(stats.t.ppf(1 - level / 2, len(found) - 1)) * error + ROUNDING
+    return Check(f"{data.id}, the data", data.return_mean, float(np.mean(found)), reach, 1.0, 0.0)
+
+
+def level(verification: Verification | None) -> str:
+    if verification and not verification.passed:
+        return "verified, and failed"
+    return LEVELS[verification is not None]
+
+
+def _say(check: Check) -> None:
+    print(
+        f"{check.what}: claimed {check.claimed:.1f}, found {check.found:.1f}, may differ by {check.reach:.1f}; "
+        f"one distribution: p = {check.p:.2g} {'good' if check.passed else 'FAILED'}",
+        flush=True,
+    )
+
+
+def read(folder: Path, submission_sha256: str) -> Verification | None:
+    """The verification of a submission; None if there is none, or it is of another submission."""
+    if not (folder / FILE).exists():
+        return None
+    problems: list[str] = []
+    try:
+        found = parse(Verification, files.from_json(sub.read_bytes(folder / FILE).decode()), "", problems)
+    except (ValueError, RecursionError) as error:
+        problems = [str(error)]
+    if problems:
+        raise UserError(f"{folder / FILE}: not a verification:\n  {at_most(problems)}")
+    return found if found.submission_sha256 == submission_sha256 else None
