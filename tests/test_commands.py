@@ -9,7 +9,7 @@ from conftest import REPO, command
 from sibench import assets
 
 PROGRAMS = ["data_gen.experts", "data_gen.ladder", "data_gen.collect", "data_gen.self_improve"]
-PROGRAMS += ["sibench.data", "sibench.bench"]
+PROGRAMS += ["sibench.data", "sibench.bench", "sibench.leaderboard", "sibench.claims"]
 
 
 @pytest.mark.parametrize("program", PROGRAMS)
