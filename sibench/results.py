@@ -5,6 +5,7 @@ The runner (sibench/bench.py) writes them; statistics, figures, claims and the l
 
 import json
 import math
+import sys
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -102,3 +103,22 @@ def view(raw: dict[str, Any]) -> Result:
         teacher_nll=raw["dataset"]["teacher_nll"],
         raw=raw,
     )
+
+
+def table(results: list[Result]) -> str:
+    """Improvements by method and dataset, for RESULTS.md."""
+    columns = list(dict.fromkeys((r.task, r.dataset, round(r.quality, 2)) for r in sorted(results, key=_by_quality)))
+    lines = ["| | " + " | ".join(f"{task} {dataset}, {quality}" for task, dataset, quality in columns) + " |"]
+    lines.append("| --- |" + " --- |" * len(columns))
+    found = {(r.method, r.task, r.dataset): f"{r.improvement.mean():+.2f}" for r in results}
+    for method in dict.fromkeys(r.method for r in results):
+        lines.append(f"| {method} | " + " | ".join(found.get((method, *c[:2]), "") for c in columns) + " |")
+    return "\n".join(lines)
+
+
+def _by_quality(result: Result) -> tuple[str, float]:
+    return result.task, result.quality
+
+
+if __name__ == "__main__":
+    print(table(read_suite(sys.argv[1])))

@@ -11,6 +11,7 @@ from conftest import REPO, command
 from data_gen import encoders
 from sibench import stats, suites
 from sibench.results import read_suite
+from sibench.results import table as table_of_results
 from sibench.tasks.__main__ import table
 
 README = (REPO / "README.md").read_text()
@@ -67,6 +68,12 @@ def test_table_of_suites_is_the_packages():
 def test_table_of_scores_is_that_of_the_results():
     shown = re.search(r"<!-- scores: .*? -->\n(.*?)<!-- /scores -->", README, re.DOTALL).group(1)
     assert shown.strip() == stats.table(stats.summarise(read_suite("small", REPO / "results")))
+
+
+def test_table_of_improvements_is_that_of_the_results():
+    page = (REPO / "RESULTS.md").read_text()
+    shown = re.search(r"<!-- levels: .*? -->\n(.*?)<!-- /levels -->", page, re.DOTALL).group(1)
+    assert shown.strip() == table_of_results(read_suite("small", REPO / "results"))
 
 
 def test_every_method_is_in_the_table():
