@@ -77,7 +77,7 @@ plots: setup  ## draw every figure from the files in the repository
 	for figure in plots/*.py; do $(PY) $$figure || exit 1; done
 
 claims: setup  ## what the paper says, and whether it holds in the results of the repository
-	$(PY) -m sibench.claims
+	$(PY) -m sibench.claims --suites small small-self-improve
 
 submission: setup  ## make and check a submission (SUITE=quick METHOD=vfo-bin)
 	$(PY) -m sibench.leaderboard new --suite $(SUITE) --method $(METHOD) --policies runs/bench/$(SUITE)/policies

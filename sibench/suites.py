@@ -105,7 +105,7 @@ SMALL = {
 
 QUICK = SMALL | {
     "hidden": (64, 64),
-    "steps": 10_000,
+    "steps": 14_000,
     "disc_steps": 2000,
     "inverse_steps": 4000,
     "evals": 1,
@@ -117,7 +117,7 @@ _suites = (
     Suite(
         "quick",
         "the effect, in ten minutes on two processors: hopper, small networks",
-        grid(("hopper",), ("bc", "vfo-bin", "vfo-disc", "awr", "smodice-kl", "dilo"), ("bc-1-n200", "bc-2-n200")),
+        grid(("hopper",), ("bc", "vfo-bin", "awr", "smodice-kl", "dilo"), ("bc-1-n200", "bc-2-n200")),
         QUICK,
     ),
     Suite(
@@ -136,7 +136,7 @@ _suites = (
         "small-self-improve",
         "self-improvement at that size: hopper, four rounds",
         grid(("hopper",), ("bc", "vfo-bin"), ("bc-2-n200",)),
-        QUICK | {"seeds": 2, "final_episodes": 100},
+        QUICK | {"steps": 10_000, "seeds": 2, "final_episodes": 100},
         iterations=4,
         episodes=200,
     ),

@@ -1,0 +1,97 @@
+"""What figures and claims read off results: what kind they are, whether BC learned the data, what came of a chain."""
+
+from collections.abc import Callable, Iterable, Sequence
+
+import numpy as np
+
+from sibench import stats, tasks
+from sibench.results import GAP, LOSS, Result
+
+Place = tuple[str, str, int, bool]
+"""What a method learned from and for how long: task, dataset, updates, whether it went on from its own data."""
+
+
+def kind(dataset: str, settings: Iterable[str] = (), is_chain: bool = False) -> str:
+    """`ladder` or `mix`, `chain` for self-improvement, and for a sweep what is swept, such as `temperature`."""
+    return "chain" if is_chain else "+".join(sorted(settings)) or dataset.split("-")[0].replace("bc", "ladder")
+
+
+def kind_of(result: Result) -> str:
+    return kind(result.dataset, result.settings, "chain" in result.raw)
+
+
+def number(dataset: str) -> int:
+    """The d of bc-<d>, the e of mix-<e>."""
+    return int(dataset.split("-")[1])
+
+
+def place(result: Result) -> Place:
+    return result.task, result.dataset, result.raw["config"]["steps"], "chain" in result.raw
+
+
+def converged_places(results: Iterable[Result]) -> set[Place]:
+    """Where BC has learned its data; nothing follows from a comparison elsewhere."""
+    return {place(result) for result in results if result.method == "bc" and _converged(result)}
+
+
+def _converged(result: Result) -> bool:
+    """In a chain: on the data of every iteration."""
+    if "chain" not in result.raw:
+        return result.converged
+    numbers = ("nll", "teacher_nll", "score", "data_quality")
+    rows = [[np.array(row[name], float) for name in numbers] for row in result.raw["chain"]]
+    return all((nll - teacher).mean() < GAP and (score - data).mean() > -LOSS for nll, teacher, score, data in rows)
+
+
+def si(results: Sequence[Result], scores: Callable[[Result], np.ndarray] = lambda result: result.score) -> np.ndarray:
+    """[S], the SIBench score of every seed of a method on a task, or that of other scores."""
+    values = [scores(result) for result in results]
+    seeds = min(map(len, values))
+    return stats.si(np.array([result.quality for result in results]), np.array([value[:seeds] for value in values]))
+
+
+def last_tenth(result: Result) -> np.ndarray:
+    """[S], the mean score of evaluations in the last tenth of training, which is what the paper reports."""
+    since = result.raw["num_pretrain"] + 0.9 * result.raw["config"]["steps"]
+    scores = np.zeros(len(result.score))  # of a seed that diverged: random's
+    for seed, lane in enumerate(result.raw["lanes"]):
+        if not result.diverged[seed]:
+            returns = [row["returns"] for row in lane["evaluations"] if row["updates"] > since]
+            scores[seed] = tasks.quality(result.task, np.mean(returns))
+    return scores
+
+
+def chain(result: Result) -> tuple[np.ndarray, np.ndarray]:
+    """[K, S] quality of the data of every iteration, [K, S] score of the policy learned from it."""
+    rows = result.raw["chain"]
+    return np.array([row["data_quality"] for row in rows]), np.array([row["score"] for row in rows])
+
+
+def outcome(result: Result) -> np.ndarray:
+    """[S], the mean score in the last quarter of the iterations."""
+    return chain(result)[1][-quarter(result) :].mean(0)
+
+
+def quarter(result: Result) -> int:
+    """Iterations in a quarter of them all."""
+    return max(1, len(result.raw["chain"]) // 4)
+
+
+def gain(result: Result) -> np.ndarray:
+    """[S], how much better that is than the data that it began with."""
+    return outcome(result) - chain(result)[0][0]
+
+
+def crossing(results: Sequence[Result]) -> tuple[np.ndarray, float, float]:
+    """[S], where improvement first falls to 0, on lines between qualities; and the two that it surely lies between."""
+    results = sorted(results, key=lambda result: result.quality)
+    quality = np.array([-np.inf, *(result.quality for result in results), np.inf])
+    seeds = min(len(result.score) for result in results)
+    where, ends = [], []
+    for improvement in np.array([result.improvement[:seeds] for result in results]).T:
+        better = np.array([np.nan, *improvement, np.nan])
+        k = next((k for k, value in enumerate(better) if value <= 0), len(better) - 1)
+        between = np.interp(0, -better[k - 1 : k + 1], quality[k - 1 : k + 1])
+        where.append(between if 1 < k < len(better) - 1 else quality[max(1, min(k, len(results)))])
+        ends.append(quality[k - 1 : k + 1])
+    return np.array(where), np.min(ends), np.max(ends)

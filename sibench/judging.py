@@ -1,0 +1,276 @@
+"""Tests of statements about results: does an interval over seeds (95 %, Welch) lie in a region?
+
+Inside it, the statement holds; outside, it fails; across the edge, these results cannot tell. A statement of several
+parts holds if all do, which needs no correction for their number, and fails if any does. SI is the SIBench score of a
+method on a task (sibench/stats.py).
+"""
+
+import math
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from sibench import evidence, results, stats, suites
+from sibench.errors import UserError
+from sibench.evidence import number, outcome, si
+from sibench.results import Result
+from sibench.stats import Interval
+from sibench.suites import TASKS, Cell
+
+WORDS = HOLDS, FAILS, NOT_JUDGED, NOT_RUN = "holds", "fails", "not judged", "not yet run"
+
+Truth = bool | None  # None: these results cannot tell
+
+
+class Need(NamedTuple):
+    """Results that a test reads."""
+
+    kind: str  # of evidence.kind
+    methods: tuple[str, ...]
+    tasks: tuple[str, ...] = TASKS
+    numbers: tuple[int, ...] = ()  # of the datasets; () is all of them
+    settings: tuple[tuple[str, float], ...] = ()  # that they have, perhaps among others
+
+    def has(self, kind: str, cell: Cell | Result) -> bool:
+        named = kind == self.kind and cell.method in self.methods and cell.task in self.tasks
+        numbered = not self.numbers or number(cell.dataset) in self.numbers
+        return named and numbered and dict(self.settings).items() <= dict(cell.settings).items()
+
+    def of(self, found: Sequence[Result], method: str, task: str) -> list[Result]:
+        """Those of a method on a task, in order of quality."""
+        mine = [result for result in found if (result.method, result.task) == (method, task)]
+        mine = [result for result in mine if self.has(evidence.kind_of(result), result)]
+        return sorted(mine, key=lambda result: result.quality)
+
+
+class Test(NamedTuple):
+    words: str
+    needs: tuple[Need, ...]
+    judge: Callable[[Sequence[Result]], tuple[Truth, str]]  # with the numbers that it goes by
+
+
+class Verdict(NamedTuple):
+    word: str
+    why: str = ""
+    """Of a verdict that is none; or what was left out."""
+    numbers: str = ""
+    evidence: str = ""
+
+
+class Measure(NamedTuple):
+    """A number with an interval."""
+
+    words: str
+    needs: tuple[Need, ...]
+    of: Callable[[Sequence[Result], Sequence[str]], Interval]  # the mean over tasks
+
+
+# --- verdicts ---------------------------------------------------------------------------------------------------------
+
+
+def read(names: Sequence[str], folder: Path) -> list[Result]:
+    """The results of all these suites."""
+    for name in names:
+        suites.suite(base(name))
+    found = [result for name in names for result in results.read_suite(name, folder)]
+    seen = {}
+    for result in found:
+        cell = (evidence.kind_of(result), result.task, result.method, evidence.number(result.dataset))
+        cell += tuple(sorted(result.settings.items()))
+        if (other := seen.setdefault(cell, result)) is not result:
+            raise UserError(
+                f"{result.method} on {result.task}/{result.dataset} is in both {other.suite} and {result.suite}; "
+                "choose one of them with --suites"
+            )
+    return found
+
+
+def base(suite: str) -> str:
+    """`sibench` for `sibench-x0.1`."""
+    return re.sub(r"-x[\d.e-]+$", "", suite)
+
+
+def verdict(test: Test | str, found: Sequence[Result], names: Sequence[str]) -> Verdict:
+    """The word, and what it rests on."""
+    if isinstance(test, str):
+        return Verdict(NOT_RUN, test)
+    expected = cells(test.needs, names)
+    if expected is None:
+        return Verdict(NOT_RUN, f"not all of it is in {', '.join(names)}")
+    known = {(result.suite, result.task, name_of(result)): result for result in found}
+    read = [known[cell] for cell in sorted(expected) if cell in known]
+    if len(read) < len(expected):
+        return Verdict(NOT_RUN, f"{len(read)} of {len(expected)} cells are there", evidence=files_of(read))
+    good = evidence.converged_places(found)
+    kept = [result for result in read if evidence.place(result) in good]
+    places = {evidence.place(result) for result in read}
+    out = f"BC has not converged, or not been run, on {len(places - good)} of {len(places)} datasets"
+    if not enough(read, kept):
+        return Verdict(NOT_JUDGED, out, evidence=files_of(read))
+    truth, numbers = test.judge(kept)
+    why = ["these results cannot tell"] * (truth is None) + [f"left out: {out}"] * (not places <= good)
+    return Verdict({True: HOLDS, False: FAILS, None: NOT_JUDGED}[truth], "; ".join(why), numbers, files_of(kept))
+
+
+def cells(needs: Sequence[Need], names: Sequence[str]) -> set[tuple[str, str, str]] | None:
+    """Suite, task and name of every cell that is needed; None if these suites lack some."""
+    found, lacking = set(), {(need, task, method) for need in needs for task in need.tasks for method in need.methods}
+    for suite in names:
+        described = suites.suite(base(suite))
+        for cell in described.cells:
+            kind = evidence.kind(cell.dataset, dict(cell.settings), described.iterations > 0)
+            if wanting := [need for need in needs if need.has(kind, cell)]:
+                found.add((suite, cell.task, cell.name))
+                lacking -= {(need, cell.task, cell.method) for need in wanting}
+    return None if lacking else found
+
+
+def enough(read: Sequence[Result], kept: Sequence[Result]) -> bool:
+    """Whether at least half of the headroom is left, of each task and kind of data."""
+    groups = {}
+    for result in read:
+        groups.setdefault((result.task, evidence.kind_of(result)), {})[evidence.place(result)] = result.quality
+    left = {evidence.place(result) for result in kept}
+    for places in groups.values():
+        quality = np.array(list(places.values()))
+        headroom = stats.weights(quality) * np.maximum(0, 1 - quality)
+        if headroom[[place in left for place in places]].sum() < headroom.sum() / 2:
+            return False
+    return True
+
+
+def name_of(result: Result) -> str:
+    """Of its file."""
+    return Cell(result.task, result.method, result.dataset, tuple(sorted(result.settings.items()))).name
+
+
+def files_of(read: Sequence[Result]) -> str:
+    """In short."""
+    told = []
+    for suite in dict.fromkeys(result.suite for result in read):
+        mine = [result for result in read if result.suite == suite]
+        tasks, methods = (list(dict.fromkeys(getattr(one, what) for one in mine)) for what in ("task", "method"))
+        tasks, methods = (f"{{{','.join(names)}}}" if len(names) > 1 else names[0] for names in (tasks, methods))
+        told.append(f"{suite}/{tasks}/{methods}-*.json, {len(mine)} files")
+    return "; ".join(told)
+
+
+# --- from numbers to truths -------------------------------------------------------------------------------------------
+
+
+def inside(interval: Interval, low: float = -math.inf, high: float = math.inf) -> Truth:
+    if interval.low > low and interval.high < high:
+        return True
+    return False if interval.high <= low or interval.low >= high else None
+
+
+def every(truths: Iterable[Truth]) -> Truth:
+    truths = list(truths)
+    return False if False in truths else None if None in truths else True
+
+
+def on_each(measure: Measure, low: float = -math.inf, high: float = math.inf, where: Sequence[str] = TASKS) -> Test:
+    """On each of these tasks."""
+
+    def judge(found: Sequence[Result]) -> tuple[Truth, str]:
+        intervals = {task: measure.of(found, [task]) for task in where}
+        told = ", ".join(f"{task} {show(interval)}" for task, interval in intervals.items())
+        return every(inside(interval, low, high) for interval in intervals.values()), told
+
+    needs = tuple(need._replace(tasks=tuple(where)) for need in measure.needs)
+    return Test(f"{measure.words} {region(low, high)}, on {spell(where)}", needs, judge)
+
+
+def on_average(measure: Measure, low: float = -math.inf, high: float = math.inf) -> Test:
+    """Of the mean over all tasks."""
+
+    def judge(found: Sequence[Result]) -> tuple[Truth, str]:
+        interval = measure.of(found, TASKS)
+        return inside(interval, low, high), show(interval)
+
+    return Test(f"{measure.words} {region(low, high)}, mean over tasks", measure.needs, judge)
+
+
+def share(words: str, needs: Sequence[Need], of: Callable, at_least: float = 0.0, at_most: float = 1.0) -> Test:
+    """`of` the results, what is true of each of some many; None where these results cannot tell."""
+
+    def judge(found: Sequence[Result]) -> tuple[Truth, str]:
+        truths = of(found)
+        if not truths:
+            return None, "there are none"
+        low = truths.count(True) / len(truths)
+        high = low + truths.count(None) / len(truths)
+        held = low >= at_least and high <= at_most
+        failed = high < at_least or low > at_most
+        return True if held else False if failed else None, f"{truths.count(True)} of {len(truths)}"
+
+    limit = "all" if at_least == 1 else f"at least {at_least:.0%}" if at_least else f"at most {at_most:.0%}"
+    return Test(f"{words}: {limit}", tuple(needs), judge)
+
+
+def all_of(words: str, parts: Mapping[str, Test]) -> Test:
+    def judge(found: Sequence[Result]) -> tuple[Truth, str]:
+        truths, numbers = zip(*(part.judge(found) for part in parts.values()), strict=True)
+        told = "; ".join(f"{name}: {number}" for name, number in zip(parts, numbers, strict=True))
+        return every(truths), told
+
+    needs = dict.fromkeys(need for part in parts.values() for need in part.needs)
+    return Test(words, tuple(needs), judge)
+
+
+def show(interval: Interval) -> str:
+    digits = 0 if abs(interval.mean) > 20 else 2
+    ends = f"{interval.low:.{digits}f}, {interval.high:.{digits}f}" if not math.isnan(interval.low) else "one seed"
+    return f"{interval.mean:.{digits}f} [{ends}]"
+
+
+def region(low: float, high: float) -> str:
+    if math.inf in (high, -low):
+        return f"above {low:g}" if high == math.inf else f"below {high:g}"
+    return f"within ±{high:g}" if low == -high else f"within {low:g} to {high:g}"
+
+
+def spell(names: Sequence[str]) -> str:
+    return "each task" if tuple(names) == TASKS else ", ".join(names)
+
+
+# --- numbers ----------------------------------------------------------------------------------------------------------
+
+ON = {"ladder": "", "mix": " on bimodal data", "chain": " of self-improvement"}
+
+
+def mean_of(words: str, need: Need, of: Callable[[list[Result]], np.ndarray]) -> Measure:
+    """Of a number [S] that the results of a method on a task have."""
+    (method,) = need.methods
+
+    def interval(found: Sequence[Result], where: Sequence[str]) -> Interval:
+        return stats.interval([of(need.of(found, method, task)) for task in where])
+
+    return Measure(words, (need,), interval)
+
+
+def score(method: str, kind: str = "ladder", numbers: tuple[int, ...] = (), **settings: float) -> Measure:
+    told = "".join(f" at {name} {value:g}" for name, value in settings.items())
+    told += f" with {numbers[0]} to {numbers[-1]} expert episodes" if numbers else ON.get(kind, "")
+    need = Need(kind, (method,), numbers=numbers, settings=tuple(settings.items()))
+    return mean_of(f"SI of {method}{told}", need, si)
+
+
+def lead(a: str, b: str, kind: str = "ladder") -> Measure:
+    """Of one method over another: in SI, or in what came of self-improvement."""
+    need = Need(kind, (a, b))
+    name, of = ("outcome", of_chains(outcome)) if kind == "chain" else ("SI", si)
+
+    def interval(found: Sequence[Result], where: Sequence[str]) -> Interval:
+        groups = ([of(need.of(found, method, task)) for task in where] for method in (a, b))
+        return stats.difference(*groups)[0]
+
+    return Measure(f"{name} of {a} minus {b}{ON[kind]}", (need,), interval)
+
+
+def of_chains(of: Callable[[Result], np.ndarray]) -> Callable[[list[Result]], np.ndarray]:
+    """The mean over the chains of a task, which start from different data."""
+    return lambda results: np.mean([of(result) for result in results], 0)

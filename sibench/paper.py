@@ -1,0 +1,557 @@
+"""The checkable statements of *Value from Observations* (arXiv 2507.06701), and the test each of them is put to."""
+
+import math
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import scipy.stats
+
+from sibench import stats, tasks
+from sibench.evidence import chain, crossing, gain, last_tenth, outcome, quarter, si
+from sibench.judging import (
+    Measure,
+    Need,
+    Test,
+    Truth,
+    all_of,
+    every,
+    inside,
+    lead,
+    mean_of,
+    of_chains,
+    on_average,
+    on_each,
+    region,
+    score,
+    share,
+    show,
+    spell,
+)
+from sibench.results import Result
+from sibench.stats import Interval
+from sibench.suites import TASKS
+
+CLOSE = 0.1
+"""Scores that differ by less are on par."""
+BRACKET = (1500, 2000)
+"""Returns between which the paper sees VfO-bin's improvement on hopper end."""
+ROOMY = f"cells with headroom of at least {CLOSE:g}"
+VFO, DUAL = ("vfo-bin", "vfo-disc"), ("smodice-kl", "dilo")
+NOT_HOPPER = ("halfcheetah", "walker2d", "ant")
+CHAINED = ("bco", "vfo-bin", "awr", "smodice-kl", "dilo")
+TEMPERATURES, MIXTURES = (0.1, 0.3, 1.0, 3.0, 10.0), (0.1, 0.3, 0.5, 0.7, 0.9)
+
+
+class Claim(NamedTuple):
+    id: str
+    where: str
+    statement: str
+    test: Test | str  # a test, or why there is none
+
+
+# --- section 4.3: SIBench ---------------------------------------------------------------------------------------------
+
+
+def worst_on(task: str, method: str) -> Test:
+    need = Need("ladder", (method,))
+    others = [other for other in TASKS if other != task]
+
+    def judge(found: Sequence[Result]) -> tuple[Truth, str]:
+        here, *there = (si(need.of(found, method, name)) for name in (task, *others))
+        gaps = [stats.difference([here], [score])[0] for score in there]
+        told = ", ".join(f"than {other} {show(gap)}" for other, gap in zip(others, gaps, strict=True))
+        return every(inside(gap, high=0) for gap in gaps), told
+
+    return Test(f"SI of {method} on {task} minus that on each other task below 0", (need,), judge)
+
+
+def improves_rarely(method: str) -> Test:
+    need = Need("ladder", (method,))
+
+    def of(found: Sequence[Result]) -> list[Truth]:
+        return [improves(result) for task in TASKS for result in roomy(need.of(found, method, task))]
+
+    return share(f"{ROOMY} in which {method} improves", [need], of, at_most=0.1)
+
+
+def roomy(results: Sequence[Result]) -> list[Result]:
+    """Those on data that leaves room for improvement, for most of the ladder's does not."""
+    return [result for result in results if result.quality <= 1 - CLOSE]
+
+
+def improves(result: Result) -> Truth:
+    """Whether the interval of the improvement is above 0; of one seed nobody knows."""
+    interval = stats.interval([result.improvement])
+    return None if math.isnan(interval.low) else interval.low > 0
+
+
+def keeps_up(at_least: float) -> Test:
+    need = Need("ladder", (*VFO, "awr"))
+
+    def of(found: Sequence[Result]) -> list[Truth]:
+        gaps = [
+            stats.difference([vfo.score], [awr.score])[0]
+            for task in TASKS
+            for method in VFO
+            for vfo, awr in zip(*(roomy(need.of(found, one, task)) for one in (method, "awr")), strict=True)
+        ]
+        return [inside(gap, low=-CLOSE) for gap in gaps]
+
+    return share(f"{ROOMY} in which the score of VfO minus that of awr is above {-CLOSE:g}", [need], of, at_least)
+
+
+def close_to_awr(id: str, task: str, method: str) -> Claim:
+    statement = f"On {task}, {method} gets close to AWR over the whole spectrum"
+    return Claim(id, "section 4.3, figure 2", statement, on_each(lead(method, "awr"), -CLOSE, CLOSE, [task]))
+
+
+SIBENCH = (
+    Claim(
+        "4.3a",
+        "figures 2, 10",
+        "AWR, VfO-disc and VfO-bin all show good improvement",
+        all_of(
+            "SI of each above 0, mean over tasks",
+            {method: on_average(score(method), low=0) for method in ("awr", *VFO)},
+        ),
+    ),
+    Claim(
+        "4.3b",
+        "figures 2, 10",
+        "The oracle AWR performs best",
+        all_of(
+            "SI of awr minus that of each other method above 0, mean over tasks",
+            {other: on_average(lead("awr", other), low=0) for other in (*VFO, *DUAL, "bco", "bc")},
+        ),
+    ),
+    close_to_awr("4.3c", "ant", "vfo-bin"),
+    close_to_awr("4.3d", "ant", "vfo-disc"),
+    close_to_awr("4.3e", "halfcheetah", "vfo-bin"),
+    close_to_awr("4.3f", "halfcheetah", "vfo-disc"),
+    close_to_awr("4.3g", "walker2d", "vfo-disc"),
+    Claim(
+        "4.3h",
+        "section 4.3, figure 2",
+        "On walker2d, VfO-disc is better than VfO-bin",
+        on_each(lead("vfo-disc", "vfo-bin"), low=0, where=["walker2d"]),
+    ),
+    Claim(
+        "4.3i",
+        "section 4.3",
+        "All methods underperform on hopper",
+        all_of(
+            "SI on hopper minus that on each other task below 0, of awr and VfO",
+            {method: worst_on("hopper", method) for method in ("awr", *VFO)},
+        ),
+    ),
+    Claim("4.3j", "section 4.3, figure 2", "SMODICE only rarely improves on the data", improves_rarely("smodice-kl")),
+    Claim("4.3k", "section 4.3, figure 2", "DILO only rarely improves on the data", improves_rarely("dilo")),
+    Claim(
+        "4.3l",
+        "section 4.3",
+        "SMODICE and DILO clearly underperform, on all tasks",
+        all_of(
+            "SI of each minus that of each VfO below 0 on each task",
+            {f"{poor} minus {vfo}": on_each(lead(poor, vfo), high=0) for poor in DUAL for vfo in VFO},
+        ),
+    ),
+    Claim("4.3m", "section 4.3", "VfO is close to the oracle in many settings", keeps_up(0.5)),
+    Claim("4.3n", "figure 2 (its premise)", "BC reproduces its data", on_each(score("bc"), -CLOSE, CLOSE)),
+    Claim("6", "section 6", "VfO is competitive with AWR in nearly all experiments", keeps_up(0.8)),
+)
+
+
+# --- section 4.4: bimodal data ----------------------------------------------------------------------------------------
+
+
+def expert_from(mix: int) -> Test:
+    need = Need("mix", ("dilo",), numbers=(mix,))
+
+    def of(found: Sequence[Result]) -> list[Truth]:
+        cells = [result for task in TASKS for result in need.of(found, "dilo", task)]
+        return [inside(stats.interval([cell.score]), low=1 - CLOSE) for cell in cells]
+
+    return share(f"tasks on which dilo scores above {1 - CLOSE:g} with {mix} expert episodes", [need], of, 0.75)
+
+
+def falls(method: str) -> Measure:
+    """With ever better data."""
+    need = Need("mix", (method,), numbers=tuple(range(200, 1001, 100)))
+
+    def of(results: list[Result]) -> np.ndarray:
+        seeds = min(len(result.score) for result in results)
+        improvement = [result.improvement[:seeds] for result in results]
+        return np.polyfit([result.quality for result in results], improvement, 1)[0]
+
+    return mean_of(f"slope of {method}'s improvement over quality", need, of)
+
+
+BIMODAL = (
+    *(
+        Claim(
+            id,
+            "section 4.4, figures 4, 12",
+            f"{method} improves strongly on a few expert episodes among random ones",
+            on_average(score(method, "mix", (100, 200, 300)), low=0.5),
+        )
+        for id, method in (("4.4a", "dilo"), ("4.4b", "smodice-kl"))
+    ),
+    Claim("4.4c", "section 4.4", "DILO reaches the expert from 200 expert episodes on most tasks", expert_from(200)),
+    Claim(
+        "4.4d",
+        "section 4.4",
+        "The improvement of DILO and SMODICE then falls with better data",
+        all_of(
+            "slope of improvement over quality, from 200 expert episodes on, below 0, mean over tasks",
+            {method: on_average(falls(method), high=0) for method in DUAL},
+        ),
+    ),
+    *(
+        Claim(
+            id,
+            "section 4.4, figure 4",
+            f"{method} is worse than BC on bimodal data",
+            on_average(lead(method, "bc", "mix"), high=0),
+        )
+        for id, method in (("4.4e", "vfo-bin"), ("4.4f", "vfo-disc"))
+    ),
+    Claim("4.4g", "section 4.4", "BC itself improves on bimodal data", on_average(score("bc", "mix"), low=0)),
+    Claim(
+        "4.4h",
+        "sections 1, 4.4",
+        "Who wins depends on the data: VfO on SIBench's, DILO on bimodal",
+        all_of(
+            "SI of vfo-bin minus dilo above 0 on the ladder and below 0 on bimodal data, mean over tasks",
+            {
+                "ladder": on_average(lead("vfo-bin", "dilo"), low=0),
+                "bimodal": on_average(lead("vfo-bin", "dilo", "mix"), high=0),
+            },
+        ),
+    ),
+    Claim(
+        "B.a",
+        "appendix B",
+        "DILO is the strongest baseline on bimodal data",
+        all_of(
+            "SI of dilo minus that of each other baseline above 0, mean over tasks",
+            {other: on_average(lead("dilo", other, "mix"), low=0) for other in ("smodice-kl", "bco", "bc")},
+        ),
+    ),
+)
+
+
+# --- section 4.6: self-improvement ------------------------------------------------------------------------------------
+
+
+def climbs(method: str, where: Sequence[str]) -> Test:
+    need = Need("chain", (method,), tuple(where))
+
+    def of(found: Sequence[Result]) -> list[Truth]:
+        chains = [chain(result) for task in where for result in need.of(found, method, task)]
+        return [bool(better) for data, policy in chains for better in (policy > data).flat]
+
+    return share(f"iterations in which {method} is better than its data on {spell(where)}", [need], of, 0.75)
+
+
+def first_gain(results: list[Result]) -> np.ndarray:
+    return gain(results[0])
+
+
+def late_rise(result: Result) -> np.ndarray:
+    num = quarter(result)
+    return outcome(result) - chain(result)[1][-2 * num : -num].mean(0)
+
+
+def to_return(quality: np.ndarray, task: str) -> np.ndarray:
+    known = tasks.references(task)
+    return known["random"]["mean"] + quality * (known["expert"]["mean"] - known["random"]["mean"])
+
+
+def crosses_on_hopper() -> Test:
+    need = Need("ladder", ("vfo-bin",), ("hopper",))
+
+    def judge(found: Sequence[Result]) -> tuple[Truth, str]:
+        where, *ends = crossing(need.of(found, "vfo-bin", "hopper"))
+        interval = stats.interval([to_return(where, "hopper")])
+        low, high = to_return(np.array(ends), "hopper")
+        told = f"{show(interval)}, on lines between data of {low:.0f} and {high:.0f}"
+        return fails_surely(inside(interval, *BRACKET), low, high, *BRACKET), told
+
+    return Test(f"return at which vfo-bin's improvement crosses zero {region(*BRACKET)}", (need,), judge)
+
+
+def fails_surely(truth: Truth, lowest: float, highest: float, low: float, high: float) -> Truth:
+    """A crossing on a line between distant data refutes nothing that the data leaves open."""
+    return None if truth is False and lowest < high and highest > low else truth
+
+
+def end_on_hopper(results: list[Result]) -> np.ndarray:
+    return to_return(of_chains(outcome)(results), "hopper")
+
+
+def ends_at_zero() -> Test:
+    proxy, real = (Need(kind, ("vfo-bin",), ("hopper",)) for kind in ("ladder", "chain"))
+    limit = BRACKET[1] - BRACKET[0]
+
+    def judge(found: Sequence[Result]) -> tuple[Truth, str]:
+        end = end_on_hopper(real.of(found, "vfo-bin", "hopper"))
+        where, *ends = crossing(proxy.of(found, "vfo-bin", "hopper"))
+        low, high = to_return(np.array(ends), "hopper")
+        gap = stats.difference([end], [to_return(where, "hopper")])[0]
+        return fails_surely(inside(gap, -limit, limit), end.mean() - high, end.mean() - low, -limit, limit), show(gap)
+
+    return Test(f"the one return minus the other within ±{limit}", (proxy, real), judge)
+
+
+def follows_proxy() -> Test:
+    proxy, real = Need("ladder", CHAINED), Need("chain", CHAINED)
+
+    def of(found: Sequence[Result]) -> list[Truth]:
+        chains = []
+        for task in TASKS:
+            for method in CHAINED:
+                better = [one.dataset for one in proxy.of(found, method, task) if improves(one)]
+                chains += [one for one in real.of(found, method, task) if one.dataset in better]
+        return [inside(stats.interval([gain(one)]), low=0) for one in chains]
+
+    words = "chains whose gain is above 0, of those that begin with data that the method improves on"
+    return share(words, [proxy, real], of, at_least=1.0)
+
+
+def proxy_ranks() -> Test:
+    methods = ("bc", *CHAINED)
+    proxy, real = Need("ladder", methods), Need("chain", methods)
+
+    def judge(found: Sequence[Result]) -> tuple[Truth, str]:
+        pairs = [
+            (si(proxy.of(found, method, task)).mean(), of_chains(gain)(real.of(found, method, task)).mean())
+            for method in methods
+            for task in TASKS
+        ]
+        rho, p = scipy.stats.spearmanr(*zip(*pairs, strict=True))
+        return bool(rho > 0) if p < stats.LEVEL else None, f"{rho:.2f}, p = {p:.2g}, of {len(pairs)} pairs"
+
+    words = f"Spearman's correlation of SI and gain, over methods and tasks, above 0 with p < {stats.LEVEL}"
+    return Test(words, (proxy, real), judge)
+
+
+SELF_IMPROVEMENT = (
+    *(
+        Claim(
+            id,
+            "section 4.6, figures 6, 14",
+            f"Self-improvement by {method} gives strong results",
+            on_each(mean_of(f"gain of {method} from the worst data", Need("chain", (method,)), first_gain), low=0),
+        )
+        for id, method in (("4.6a", "vfo-bin"), ("4.6b", "awr"))
+    ),
+    Claim("4.6c", "section 4.6, figure 6", "It is consistent, a saw-tooth", climbs("vfo-bin", NOT_HOPPER)),
+    Claim(
+        "4.6d",
+        "section 4.6",
+        "On ant, halfcheetah and walker2d it has not converged after 20 iterations",
+        on_each(
+            mean_of(
+                "mean score of vfo-bin in the last quarter of the iterations minus that in the third",
+                Need("chain", ("vfo-bin",)),
+                of_chains(late_rise),
+            ),
+            low=0,
+            where=NOT_HOPPER,
+        ),
+    ),
+    Claim(
+        "4.6e",
+        "section 4.6, figure 2",
+        "On hopper, VfO-bin improves on data of up to 1500 to 2000 only",
+        crosses_on_hopper(),
+    ),
+    Claim(
+        "4.6f",
+        "section 4.6, figure 6",
+        "On hopper, VfO-bin's self-improvement ends between 1500 and 2000",
+        on_each(
+            mean_of("return in the last quarter of the iterations", Need("chain", ("vfo-bin",)), end_on_hopper),
+            *BRACKET,
+            ["hopper"],
+        ),
+    ),
+    Claim("4.6g", "section 4.6", "On hopper, it ends where the improvement crosses zero", ends_at_zero()),
+    Claim("4.6h", "section 4.6", "Improvement on SIBench means self-improvement", follows_proxy()),
+    Claim("F", "appendix F, figure 14", "What does badly on SIBench does badly in self-improvement", proxy_ranks()),
+    Claim(
+        "4.6i",
+        "section 4.6",
+        "VfO-bin clearly outperforms SMODICE in self-improvement",
+        on_each(lead("vfo-bin", "smodice-kl", "chain"), low=0),
+    ),
+    Claim(
+        "4.6j",
+        "section 4.6",
+        "VfO-bin is similar to AWR in self-improvement, in all settings",
+        on_each(lead("vfo-bin", "awr", "chain"), -CLOSE, CLOSE),
+    ),
+)
+
+
+# --- appendices A, D and G: settings ----------------------------------------------------------------------------------
+
+
+def wide_range(method: str, kind: str, **fixed: float) -> Test:
+    scores = [score(method, kind, temperature=value, **fixed) for value in TEMPERATURES]
+
+    def judge(found: Sequence[Result]) -> tuple[Truth, str]:
+        intervals = [measure.of(found, TASKS) for measure in scores]
+        truths = [inside(interval, low=0) for interval in intervals]
+        sure, perhaps = longest([truth is True for truth in truths]), longest([truth is not False for truth in truths])
+        told = ", ".join(f"{value:g} {show(interval)}" for value, interval in zip(TEMPERATURES, intervals, strict=True))
+        return True if sure >= 3 else None if perhaps >= 3 else False, told
+
+    words = f"SI of {method}, mean over tasks, above 0 at three or more neighbouring temperatures"
+    return Test(words, tuple(need for measure in scores for need in measure.needs), judge)
+
+
+def longest(truths: Sequence[bool]) -> int:
+    """Run of True."""
+    return max(map(len, "".join("x" if truth else " " for truth in truths).split()), default=0)
+
+
+def needs_high_mixture() -> Test:
+    """More than the 0.5 of VfO."""
+    needs = [
+        Need("mixture+temperature", ("sqil",), settings=(("mixture", mixture), ("temperature", 1.0)))
+        for mixture in (0.9, 0.5)
+    ]
+
+    def judge(found: Sequence[Result]) -> tuple[Truth, str]:
+        gap = stats.difference(*([si(need.of(found, "sqil", task)) for task in TASKS] for need in needs))[0]
+        return inside(gap, low=0), show(gap)
+
+    return Test("SI of sqil at mixture 0.9 minus that at 0.5, mean over tasks, above 0", tuple(needs), judge)
+
+
+SETTINGS = (
+    Claim(
+        "A",
+        "appendix A",
+        "Valuing a fall as if its reward went on for ever helps (here: AWR on hopper)",
+        on_each(lead("awr-absorbing", "awr"), low=0, where=["hopper"]),
+    ),
+    Claim(
+        "D.a",
+        "appendix D, figure 8",
+        "A fairly wide range of temperatures improves",
+        wide_range("vfo-bin", "temperature"),
+    ),
+    Claim(
+        "D.b",
+        "appendix D, figure 9",
+        "Any mixture from 0.1 to 0.9 improves, except on hopper",
+        all_of(
+            f"SI of vfo-bin above 0 at each mixture on {spell(NOT_HOPPER)}",
+            {
+                f"{value:g}": on_each(score("vfo-bin", "mixture", mixture=value), low=0, where=NOT_HOPPER)
+                for value in MIXTURES
+            },
+        ),
+    ),
+    Claim(
+        "G.a",
+        "appendix G, figure 15",
+        "A fairly wide range of temperatures improves for SQIL with expert actions, at mixture 0.9",
+        wide_range("sqil", "mixture+temperature", mixture=0.9),
+    ),
+    Claim("G.b", "appendix G, figure 16", "SQIL needs a higher mixture than VfO", needs_high_mixture()),
+)
+
+
+# --- appendix H: variance ---------------------------------------------------------------------------------------------
+
+
+def spread(values: np.ndarray) -> float:
+    return float(np.std(values, ddof=1)) if len(values) > 1 else math.nan
+
+
+def ratio(words: str, of: Callable[[list[Result], list[Result]], list[tuple[float, float]]]) -> Measure:
+    """log2 of the ratio of two spreads over seeds, of cells of vfo-disc and awr; its interval is one over cells."""
+    need = Need("ladder", ("vfo-disc", "awr"))
+
+    def interval(found: Sequence[Result], where: Sequence[str]) -> Interval:
+        pairs = [pair for task in where for pair in of(*(need.of(found, method, task) for method in need.methods))]
+        return stats.interval([np.array([math.log2(a / b) for a, b in pairs if a != 0 and b != 0])])
+
+    return Measure(f"log2 of {words}", (need,), interval)
+
+
+def beside_awr(vfo: list[Result], awr: list[Result]) -> list[tuple[float, float]]:
+    return [(spread(last_tenth(a)), spread(last_tenth(b))) for a, b in zip(vfo, awr, strict=True)]
+
+
+def beside_training(vfo: list[Result], awr: list[Result]) -> list[tuple[float, float]]:
+    return [(spread(result.score), spread(last_tenth(result))) for result in (*vfo, *awr)]
+
+
+def most_policies() -> Test:
+    need = Need("ladder", VFO)
+
+    def of(found: Sequence[Result]) -> list[Truth]:
+        cells = [result for task in TASKS for method in VFO for result in roomy(need.of(found, method, task))]
+        return [bool(better) for cell in cells for better in cell.improvement > 0]
+
+    return share(f"policies of VfO, in {ROOMY}, that improve", [need], of, 0.5)
+
+
+VARIANCE = (
+    Claim(
+        "H.a",
+        "appendix H, figure 17",
+        "VfO-disc improves consistently, except on hopper",
+        on_each(
+            mean_of(
+                "SI of vfo-disc in the last tenth of training",
+                Need("ladder", ("vfo-disc",)),
+                lambda results: si(results, last_tenth),
+            ),
+            low=0,
+            where=NOT_HOPPER,
+        ),
+    ),
+    Claim(
+        "H.b",
+        "appendix H, figure 17",
+        "VfO-disc varies as much as AWR",
+        on_average(ratio("the spread over seeds of vfo-disc over that of awr", beside_awr), -1, 1),
+    ),
+    Claim(
+        "H.c",
+        "appendix H, figure 18",
+        "Final policies judged by 1000 episodes vary less",
+        on_average(
+            ratio("the spread of final policies over that in the last tenth of training", beside_training), high=0
+        ),
+    ),
+    Claim("H.d", "appendix H, figure 18", "Most policies of VfO improve", most_policies()),
+)
+
+
+# --- what nothing here can tell ---------------------------------------------------------------------------------------
+
+NO_ROBOMIMIC = "the tasks of Robomimic are not here yet"
+NO_SUITE = "no suite runs this"
+
+UNTESTED = (
+    Claim("4.3o", "figures 3, 11", "Robomimic: VfO-bin improves on all tasks, no less than AWR", NO_ROBOMIMIC),
+    Claim("4.3p", "figures 3, 11", "Robomimic: VfO-disc, SMODICE and DILO do worse", NO_ROBOMIMIC),
+    Claim("4.5", "section 4.5, figures 5, 13", "From images, AWR and VfO-bin improve on Lift", NO_ROBOMIMIC),
+    Claim("4.6k", "figure 7", "Robomimic: VfO-bin improves itself on two of three tasks", NO_ROBOMIMIC),
+    Claim("4.6l", "figure 7", "Robomimic: VfO-bin can slightly outperform AWR in self-improvement", NO_ROBOMIMIC),
+    Claim("4.6m", "section 4.6", "Robomimic: improvement on SIBench means self-improvement", NO_ROBOMIMIC),
+    Claim("B.b", "appendix B", "Robomimic: at higher temperatures DILO is stable, and BC in effect", NO_ROBOMIMIC),
+    Claim("4.1", "section 4.1, figure 1", "Data of the ladder is like that of self-improvement", NO_SUITE),
+    Claim("4.4i", "section 4.4", "Lower temperatures make VfO unstable on bimodal data", NO_SUITE),
+    Claim("B.c", "appendix B", "Stopping SMODICE's discriminator early helps", NO_SUITE),
+    Claim("B.d", "appendix B", "DILO learns less stably with orthogonal gradients", NO_SUITE),
+)
+
+CLAIMS = (*SIBENCH, *BIMODAL, *SELF_IMPROVEMENT, *SETTINGS, *VARIANCE, *UNTESTED)

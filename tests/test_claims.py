@@ -1,0 +1,209 @@
+"""Claims: each holds in a world like the paper's, fails in its contrary, and is not judged where nobody can tell."""
+
+import math
+
+import numpy as np
+import pytest
+import synthetic
+from conftest import command
+
+from sibench import judging, paper
+from sibench.errors import UserError
+from sibench.judging import FAILS, HOLDS, NOT_JUDGED, NOT_RUN, Need, inside
+from sibench.stats import Interval
+from sibench.suites import TASKS
+
+SUITES = ("sibench", "bimodal", "self-improve", "temperature", "mixture", "sqil")
+CLAIMS = {claim.id: claim for claim in paper.CLAIMS}
+TESTED = [id for id, claim in CLAIMS.items() if not isinstance(claim.test, str)]
+
+
+def world(folder, improvement, suites, **how):
+    for suite in suites:
+        synthetic.write(folder, suite, improvement, seeds=3, noise=0.002, **how)
+    return judging.read(suites, folder), suites
+
+
+@pytest.fixture(scope="module")
+def worlds(tmp_path_factory):
+    """Like the paper's, and unlike it; for the claim that only suite `small` can tell, that."""
+    root, contrary = tmp_path_factory.mktemp("worlds"), synthetic.unlike_paper
+    noisy = {"training_noise": lambda cell: 0.002 if cell.method == "vfo-disc" else 0.0002}
+    return {
+        ("like", False): world(root / "like", synthetic.like_paper, SUITES),
+        ("unlike", False): world(root / "unlike", contrary, SUITES, **noisy),
+        ("like", True): world(root / "like", synthetic.like_paper, ("small",)),
+        ("unlike", True): world(root / "unlike", contrary, ("small",)),
+    }
+
+
+@pytest.mark.parametrize("id", TESTED)
+@pytest.mark.parametrize(("which", "word"), [("like", HOLDS), ("unlike", FAILS)])
+def test_verdict(worlds, id, which, word):
+    given = judging.verdict(CLAIMS[id].test, *worlds[which, id == "A"])
+    assert given.word == word, given
+    assert given.numbers and "files" in given.evidence
+
+
+def test_ids_are_unique_and_every_claim_says_where():
+    assert len(CLAIMS) == len(paper.CLAIMS)
+    assert all(claim.where and claim.statement for claim in paper.CLAIMS)
+
+
+def test_untested_claims_say_why():
+    for id in CLAIMS.keys() - set(TESTED):
+        assert judging.verdict(CLAIMS[id].test, [], SUITES) == (NOT_RUN, CLAIMS[id].test, "", "")
+
+
+@pytest.fixture
+def small_world(tmp_path):
+    """Of one claim: VfO-disc beside AWR on walker2d."""
+
+    def make(improvement=synthetic.like_paper, methods=("bc", "vfo-disc", "awr"), **how):
+        keep = how.pop("keep", lambda cell: True)
+        ours = lambda cell: cell.task == "walker2d" and cell.method in methods and keep(cell)  # noqa: E731
+        synthetic.write(tmp_path, "sibench", improvement, keep=ours, **how)
+        return judging.verdict(CLAIMS["4.3g"].test, judging.read(SUITES, tmp_path), SUITES)
+
+    return make
+
+
+def test_holds(small_world):
+    given = small_world()
+    assert given.word == HOLDS and not given.why
+    assert given.evidence == "sibench/walker2d/{awr,vfo-disc}-*.json, 20 files"
+
+
+def test_a_missing_cell_is_not_yet_run(small_world):
+    given = small_world(keep=lambda cell: (cell.method, cell.dataset) != ("awr", "bc-5"))
+    assert given[:2] == (NOT_RUN, "19 of 20 cells are there")
+
+
+def test_without_bc_it_is_not_judged(small_world):
+    given = small_world(methods=("vfo-disc", "awr"))
+    assert given.word == NOT_JUDGED and "10 of 10 datasets" in given.why
+
+
+def test_data_that_bc_has_not_learned_is_left_out(small_world):
+    """bc-2 to bc-1000 have more than half of the headroom; what AWR does with bc-1 then counts for nothing."""
+
+    def improvement(cell, quality, is_chain):
+        return -5.0 if (cell.method, cell.dataset) == ("awr", "bc-1") else synthetic.like_paper(cell, quality)
+
+    assert small_world(improvement).word == FAILS
+    given = small_world(improvement, gap=lambda cell: 3.0 * (cell.dataset == "bc-1"))
+    assert given.word == HOLDS and "1 of 10 datasets" in given.why and "18 files" in given.evidence
+
+
+def test_too_little_headroom_left_is_not_judged(small_world):
+    given = small_world(gap=lambda cell: 3.0 * (cell.dataset in ("bc-1", "bc-2")))
+    assert given.word == NOT_JUDGED and "2 of 10 datasets" in given.why
+
+
+@pytest.mark.parametrize("how", [{"noise": 0.3}, {"seeds": 1}])
+def test_seeds_that_cannot_tell(small_world, how):
+    given = small_world(**how)
+    assert given.word == NOT_JUDGED and "cannot tell" in given.why and given.numbers
+
+
+def test_bc_of_another_budget_does_not_count(tmp_path):
+    synthetic.write(tmp_path, "temperature", seeds=3, noise=0.004)
+    synthetic.write(tmp_path, "sibench-x0.1", seeds=3, keep=lambda cell: cell.method == "bc")
+    found = judging.read(["temperature", "sibench-x0.1"], tmp_path)
+    assert judging.verdict(CLAIMS["D.a"].test, found, ["temperature", "sibench-x0.1"]).word == HOLDS
+    for result in found:
+        if result.method == "bc":
+            result.raw["config"]["steps"] //= 10
+    assert judging.verdict(CLAIMS["D.a"].test, found, ["temperature", "sibench-x0.1"]).word == NOT_JUDGED
+
+
+def test_suites_that_lack_a_method():
+    given = judging.verdict(CLAIMS["4.3g"].test, [], ["quick"])
+    assert given[:2] == (NOT_RUN, "not all of it is in quick")
+
+
+def test_one_cell_in_two_suites_is_refused(tmp_path):
+    for suite in ("sibench", "sibench-x0.1"):
+        synthetic.write(tmp_path, suite, keep=lambda cell: cell.name == "bc-bc-1" and cell.task == "ant")
+    with pytest.raises(UserError, match="is in both sibench and sibench-x0"):
+        judging.read(["sibench", "sibench-x0.1"], tmp_path)
+    with pytest.raises(UserError, match="unknown suite 'sibnech'; did you mean 'sibench'"):
+        judging.read(["sibnech"], tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("interval", "truth"),
+    [
+        ((0.1, 0.2), True),
+        ((-0.1, 0.2), None),
+        ((0.2, 0.6), None),
+        ((-0.2, -0.1), False),
+        ((0.5, 0.6), False),
+        ((-1.0, 1.0), None),
+        ((math.nan, math.nan), None),
+    ],
+)
+def test_inside(interval, truth):
+    assert inside(Interval(0.0, *interval, 5), 0.0, 0.5) is truth
+
+
+def test_sequences_of_temperatures():
+    assert [paper.longest(truths) for truths in ([], [True], [True, False, True, True], [False])] == [0, 1, 2, 0]
+
+
+def test_need_reads_cells_and_results_alike(tmp_path):
+    need = Need("mixture+temperature", ("sqil",), ("ant",), (1, 5), (("mixture", 0.9),))
+    synthetic.write(tmp_path, "sqil", seeds=2)
+    found = judging.read(["sqil"], tmp_path)
+    own = need.of(found, "sqil", "ant")
+    assert {result.dataset for result in own} == {"bc-1", "bc-5"}
+    assert {result.settings["mixture"] for result in own} == {0.9} and len(own) == 10
+    assert judging.cells([need], ["sqil"]) == {("sqil", "ant", judging.name_of(result)) for result in own}
+    assert need.of(found, "sqil", "hopper") == []
+
+
+def test_crossing_by_hand(tmp_path):
+    """Down through 0 at a quarter of the way from 0.46 to 0.91."""
+    made = {0.30: 0.5, 0.46: 0.1, 0.91: -0.3, 0.98: 0.2}
+
+    def keep(cell):
+        return (cell.task, cell.method) == ("hopper", "bc") and cell.dataset in ("bc-1", "bc-2", "bc-5", "bc-10")
+
+    synthetic.write(tmp_path, "sibench", lambda cell, quality, _: made[quality], keep=keep, noise=0, seeds=2)
+    results = judging.read(["sibench"], tmp_path)
+    where, *ends = paper.crossing(results)
+    np.testing.assert_allclose(where, 0.46 + 0.45 / 4)
+    assert ends == [0.46, 0.91]
+    where, *ends = paper.crossing([result._replace(score=result.score + 1) for result in results])
+    assert (where == 0.98).all() and ends == [0.98, math.inf]
+    where, *ends = paper.crossing([result._replace(score=result.score - 1) for result in results])
+    assert (where == 0.30).all() and ends == [-math.inf, 0.30]
+
+
+@pytest.mark.parametrize(("crossing", "word"), [(0.53, HOLDS), (0.75, NOT_JUDGED), (0.1, FAILS)])
+def test_a_crossing_between_distant_data_refutes_nothing(tmp_path, crossing, word):
+    """Hopper's ladder has nothing between 0.46 and 0.91, which are returns of 1550 and 3040."""
+
+    def improvement(cell, quality, is_chain):
+        return crossing - quality if cell.method == "vfo-bin" else 0.0
+
+    synthetic.write(tmp_path, "sibench", improvement, keep=lambda cell: cell.task == "hopper", noise=0.001)
+    given = judging.verdict(CLAIMS["4.6e"].test, judging.read(SUITES, tmp_path), SUITES)
+    assert given.word == word and "on lines between data of" in given.numbers
+
+
+def test_command(tmp_path):
+    synthetic.write(tmp_path / "results", "small", seeds=3, noise=0.004)
+    out = tmp_path / "claims.md"
+    shown = command(
+        "sibench.claims", "--results", str(tmp_path / "results"), "--suites", "small", "--markdown", str(out)
+    )
+    assert shown.returncode == 0, shown.stderr
+    assert f"{len(CLAIMS)} statements" in shown.stdout and "holds        A " in shown.stdout
+    rows = out.read_text().splitlines()
+    assert len(rows) == 2 + len(CLAIMS) and all(row.count(" | ") == 6 for row in rows[2:])
+    assert command("sibench.claims", "--suites", "smal").returncode == 2
+
+
+def test_all_tasks_are_those_of_the_suites():
+    assert set(paper.NOT_HOPPER) | {"hopper"} == set(TASKS)
