@@ -134,11 +134,11 @@ _suites = (
     ),
     Suite(
         "small-self-improve",
-        "self-improvement at that size: hopper, four rounds",
-        grid(("hopper",), ("bc", "vfo-bin"), ("bc-2-n200",)),
-        QUICK | {"steps": 10_000, "seeds": 2, "final_episodes": 100},
-        iterations=4,
-        episodes=200,
+        "self-improvement at that size: hopper, three rounds",
+        grid(("hopper",), ("bc", "vfo-bin"), ("bc-2",)),
+        SMALL | {"seeds": 2, "evals": 1},
+        iterations=3,
+        episodes=400,
     ),
     Suite(
         "sibench",
