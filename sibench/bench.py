@@ -52,7 +52,7 @@ class Config:
             known = list(dict.fromkeys(cell[index] for cell in cells))
             for name in getattr(self, f"{kind}s"):
                 if name not in known:
-                    raise unknown(f"{kind} of {self.suite}", name, known)
+                    raise unknown(kind, name, known)
         if not 0 < self.scale <= 1:
             raise UserError(f"scale={self.scale}; it must lie above 0 and not above 1")
         part, _, of = self.shard.partition("/")

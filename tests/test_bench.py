@@ -229,7 +229,7 @@ def test_a_teacher_is_as_likely_as_itself_and_another_is_not(data_root):
     assert other.nll(teacher) == pytest.approx(other.teacher_nll, abs=1e-4)
     assert other.nll(assets.load_policy("hopper", "bc-1000")) > other.teacher_nll + 1
     background = load_privileged("hopper/bc-1-n7", build=True)
-    assert not {tuple(row) for row in background.actions} & {tuple(row) for row in np.asarray(other.action)}
+    assert not {tuple(row) for row in background.observations} & {tuple(row) for row in np.asarray(other.obs)}
 
 
 def test_a_mix_has_two_teachers_in_its_proportion():

@@ -42,7 +42,7 @@ def test_help_imports_nothing_slow(program):
         (("sibench.data", "verify", "hopper/random"), "make it: python -m data_gen.collect"),
         (("sibench.data", "verfy"), "verify"),
         (("sibench.bench", "--suite", "qick"), "did you mean 'quick'?"),
-        (("sibench.bench", "--suite", "quick", "--tasks", "ant"), "tasks of quick: hopper"),
+        (("sibench.bench", "--suite", "quick", "--tasks", "ant"), "unknown task 'ant'; tasks: hopper"),
         (("sibench.data", "import-d4rl", "/no/such/file", "hopper/mine"), "/no/such/file"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
