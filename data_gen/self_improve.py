@@ -44,7 +44,7 @@ def main(config: Config, words: list[str]) -> None:
 
     import tyro
 
-    from sibench import files, packs, tasks
+    from sibench import files, packs, provenance, tasks
     from sibench.algorithm import Spec
     from sibench.train import FREE
 
@@ -59,9 +59,11 @@ def main(config: Config, words: list[str]) -> None:
     name = module.make(options, Spec(task.observation_size, task.action_size)).name
     folder = options.out / task.name / f"self-{name}-{config.start}"
     settings = {name: value for name, value in dataclasses.asdict(options).items() if name not in FREE}
-    digest = hashlib.sha256(json.dumps([str(folder), settings], default=str).encode()).hexdigest()[:8]
+    settings |= {"algorithm": name, "episodes": config.episodes, "start": config.start, "engine": task.backend}
+    digest = hashlib.sha256(json.dumps([str(folder.resolve()), settings], default=str).encode()).hexdigest()[:8]
     data, chain = [config.start] * options.seeds, []
     with files.sole_user(folder):
+        provenance.start_run(folder, settings, same_code=True)
         for iteration in range(config.iterations):
             kept = folder / f"iteration-{iteration}.json"
             if not kept.exists():
@@ -106,9 +108,8 @@ def improve(config: Config, options, make, task, folder, iteration: int, data: l
         (policy,) = out.glob(f"{task.name}/*/{data[index]}-seed-{lane['seed']}/policy.json")
         next_data.append(f"{prefix}-s{index}" + (f"-n{config.episodes}" if config.episodes != EPISODES else ""))
         scores.append(tasks.quality(task.name, sum(lane["returns"]) / len(lane["returns"])))
-        if iteration + 1 < config.iterations:
-            seeds = f"collect/{task.id}/iteration-{iteration + 1}-seed-{index}"
-            collect(task, policy.with_suffix("").resolve(), next_data[-1], seeds, config.episodes)
+        seeds = f"collect/{task.id}/iteration-{iteration + 1}-seed-{index}"
+        collect(task, policy.with_suffix("").resolve(), next_data[-1], seeds, config.episodes)
     return {
         "iteration": iteration,
         "data": data,
@@ -144,13 +145,14 @@ def collect(task, policy_file, name: str, seeds: str, episodes: int) -> None:
     from sibench.ids import parse_id
 
     id = parse_id(f"{task.name}/{name}")
-    if storage.folder(id).exists() and storage.is_intact(id):
+    digest = policies.read_description(policy_file)["weights_sha256"]
+    if storage.folder(id).exists() and storage.is_intact(id) and storage.read_card(id)["policy"] == digest:
         return
     policy = policies.load(policy_file)
     card = {
         "id": str(id),
         "task": task.id,
-        "policy": policies.read_description(policy_file)["weights_sha256"],
+        "policy": digest,
         "policy_file": str(policy_file),
         "mode": "sample",
         "seeds": seeds,

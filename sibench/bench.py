@@ -8,7 +8,7 @@ Cells of one task and method are packed into the lanes of one program; a pack is
 (`python algorithms/vfo.py ...`) with a log and checkpoints in --runs. What is finished is in --results, a file a cell.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from sibench import cli
@@ -69,13 +69,15 @@ class Config:
 def main(config: Config) -> None:
     from sibench import packs
 
+    config = replace(config, runs=config.runs.resolve(), results=config.results.resolve())  # for Ray's workers
     todo, fresh = packs.plan(config)
     packs.show(config, todo, fresh)
     if config.dry_run or not todo:
         return
     if packs.make_data(todo):
-        todo, _ = packs.plan(config)  # now that it is known what their data is
-    failed = packs.run_all(config, todo)
+        todo, fresh = packs.plan(config)  # now that it is known what their data is
+        packs.show(config, todo, fresh)
+    failed = packs.run_all(config, todo) if todo else []
     print(f"results: {config.results / config.suite_name}")
     if failed:
         logs = "\n".join(f"  {pack.log}" for pack in failed)

@@ -16,7 +16,7 @@ from sibench.data.collect import uniform_act
 from sibench.evaluation import policy_act
 from sibench.ids import EPISODES, parse_id
 from sibench.networks import bin_of
-from sibench.policies import Policy, load
+from sibench.policies import Policy, load, read_description
 from sibench.rollout import rollout, seeds
 from sibench.tasks import Task
 
@@ -57,7 +57,9 @@ def held_out(task: Task, card: dict[str, Any]) -> HeldOut | None:
 def teachers(card: dict[str, Any]) -> list[tuple[Policy | None, int]]:
     """The policies behind a dataset, each with its share of the episodes; None is the uniform-random one."""
     if "policy_file" in card:  # of self-improvement
-        return [(load(Path(card["policy_file"])), NUM)]
+        file = Path(card["policy_file"])
+        is_there = file.with_suffix(".json").exists() and read_description(file)["weights_sha256"] == card["policy"]
+        return [(load(file), NUM)] if is_there else []
     id = parse_id(card["id"])
     if id.kind == "other":
         return []

@@ -23,7 +23,7 @@ import sibench
 from sibench import cli, files, provenance, results, suites
 from sibench.algorithm import RunConfig
 from sibench.data import storage
-from sibench.data.collect import build, check_recipe, parts
+from sibench.data.collect import build, check_recipe, is_built, parts
 from sibench.errors import UserError
 from sibench.ids import parse_id
 from sibench.suites import METHODS, Cell
@@ -278,7 +278,7 @@ def make_data(todo: list[Pack]) -> bool:
     """All datasets that packs need, one after the other, before any of them starts; says whether one was missing."""
     names = [f"{pack.config.task}/{name}" for pack in todo for name in (*pack.config.dataset, pack.config.expert)]
     ids = dict.fromkeys(part for name in names for part in parts(parse_id(name)))
-    missing = [id for id in ids if not storage.folder(id).exists()]
+    missing = [id for id in ids if not is_built(id)]
     for id in missing:
         print(f"{id}: being made", flush=True)
         build(id)
@@ -314,7 +314,7 @@ def run_all(config, todo: list[Pack]) -> list[Pack]:
                 running.remove(pack)
 
     processes: set[subprocess.Popen] = set()
-    with stopping(processes), ThreadPoolExecutor(num) as pool:
+    with stopping(), ThreadPoolExecutor(num) as pool:
         futures = {pool.submit(work, pack): pack for pack in todo}
         try:
             with progress(config, todo, running) as told:
@@ -334,7 +334,7 @@ def run_all(config, todo: list[Pack]) -> list[Pack]:
 
 
 @contextlib.contextmanager
-def stopping(processes: set) -> Iterator[None]:
+def stopping() -> Iterator[None]:
     """SIGTERM, as a cluster sends it, is taken like Ctrl-C: the learners keep what they have."""
 
     def stop(number, frame):
@@ -372,7 +372,7 @@ def run_command(pack: Pack, place: set[int], processes: set) -> int:
 def publish(config, pack: Pack) -> None:
     """Put the result of every cell, and its policies, where they are looked for."""
     for cell, made_of in zip(pack.cells, pack.recipes, strict=True):
-        name = "chain" if "self_improve" in " ".join(pack.command) else f"result-{cell.dataset}"
+        name = "chain" if suites.suite(config.suite).iterations else f"result-{cell.dataset}"
         (file,) = pack.folder.glob(f"*/*/{name}.json")
         raw = json.loads(file.read_bytes())
         place = {"suite": config.suite_name, "task": cell.task, "method": cell.method, "dataset": cell.dataset}

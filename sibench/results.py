@@ -35,7 +35,7 @@ class Result(NamedTuple):
     returns: np.ndarray  # [S] the same, as raw returns
     diverged: np.ndarray  # [S]
     nll: np.ndarray  # [S] of the background's actions on held-out episodes; NaN where it diverged
-    teacher_nll: float  # of the behaviour policy itself there, which no learner can better
+    teacher_nll: float  # of the behaviour policy itself there, which no learner can better; NaN if it is not known
     raw: dict[str, Any]  # the whole file
 
     @property
@@ -80,6 +80,10 @@ def view(raw: dict[str, Any]) -> Result:
     """The numbers of a result file's content."""
     lanes, cell = raw["lanes"], raw["cell"]
     task = cell["task"]
+
+    def number(value: float | None) -> float:
+        return math.nan if value is None else value
+
     if not lanes:
         raise ValueError("it has no lanes")
     diverged = np.array([lane["status"] == "diverged" for lane in lanes])
@@ -99,8 +103,8 @@ def view(raw: dict[str, Any]) -> Result:
         score=np.array([tasks.quality(task, value) for value in returns]),
         returns=returns,
         diverged=diverged,
-        nll=np.array([math.nan if dead else lane["nll"] for lane, dead in zip(lanes, diverged, strict=True)]),
-        teacher_nll=raw["dataset"]["teacher_nll"],
+        nll=np.array([number(lane.get("nll")) for lane in lanes]),
+        teacher_nll=number(raw["dataset"]["teacher_nll"]),
         raw=raw,
     )
 

@@ -306,7 +306,7 @@ def stoppable() -> Iterator[threading.Event]:
     stop, before = threading.Event(), {}
 
     def ask(number: int, frame: Any) -> None:
-        if stop.is_set():
+        if stop.is_set() and number == signal.SIGINT:  # a second SIGTERM is a cluster's to the group, and the suite's
             raise KeyboardInterrupt
         print("\nstopping after this chunk of updates or this lane's episodes; again to stop at once", flush=True)
         stop.set()

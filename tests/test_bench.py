@@ -52,7 +52,7 @@ def test_every_suite_can_be_planned():
         assert len({(cell.task, cell.name) for cell in suite.cells}) == len(suite.cells)
         for cell in suite.cells:
             config = packs.learner(suite, cell, 1.0)
-            assert all(getattr(config, name) == value for name, value in cell.settings if name != "start")
+            assert all(getattr(config, name) == value for name, value in cell.settings)
             assert set(dict(cell.settings)) <= {field.name for field in dataclasses.fields(config)}
 
 
@@ -112,7 +112,7 @@ def test_flags_say_every_setting(tiny):
         assert tyro.cli(type(config), args=["--dataset", *config.dataset, *words]) == config
 
 
-def test_a_suite_runs_resumes_and_is_not_run_twice(tiny, capsys):
+def test_a_suite_runs_resumes_and_is_not_run_twice(tiny, capsys, data_root):
     main(tiny)
     files = sorted(tiny.results.glob("tiny/hopper/*.json"))
     assert [file.stem for file in files] == ["bc-bc-1-n3", "bc-random-n5", "vfo-disc-bc-1-n3", "vfo-disc-random-n5"]
@@ -130,6 +130,11 @@ def test_a_suite_runs_resumes_and_is_not_run_twice(tiny, capsys):
     capsys.readouterr()
     main(tiny)
     assert "0 cells to run in 0 packs, 4 there already" in capsys.readouterr().out
+
+    # nor if its data has to be made again, to the same bits
+    shutil.rmtree(data_root / "hopper")
+    main(tiny)
+    assert "being made" in (told := capsys.readouterr().out) and "0 cells to run in 0 packs, 4 there already" in told
 
     # what a result is made of has changed: it is told, and run again
     raw = json.loads(files[0].read_text())

@@ -52,6 +52,13 @@ def test_a_chain_feeds_each_seed_its_own_output(chain):
     scores = [tasks.quality("hopper", np.mean(lane["returns"])) for lane in lanes]
     assert scores == pytest.approx(rows[-1]["score"])
 
+    other = run(chain.parents[1], "--temperature", "3")
+    assert other.returncode == 2 and "temperature=1.0 (here 3.0)" in other.stderr
+    longer = run(chain.parents[1], "--iterations", "4")
+    assert longer.returncode == 0, longer.stderr
+    again = json.loads((chain / "chain.json").read_text())["chain"]
+    assert again[:3] == rows and len(again) == 4
+
 
 @pytest.mark.slow
 def test_a_chain_survives_a_kill(chain, tmp_path):
