@@ -416,7 +416,8 @@ def progress(config, todo: list[Pack], running: list[Pack]):
             for cell in pack.cells:
                 found = results.read(results.path(config.results, config.suite_name, cell.task, cell.name))
                 gain = f"data {found.quality:5.2f}  score {found.score.mean():5.2f} ({found.improvement.mean():+.2f})"
-                spread = f"nll {found.nll.mean():.2f}, teacher {found.teacher_nll:.2f}"
+                is_chain = pack.iterations > 1  # whose data of the last round had another teacher
+                spread = "" if is_chain else f"nll {found.nll.mean():.2f}, teacher {found.teacher_nll:.2f}"
                 print(f"{clear}{cell.task:<12}{cell.name:<36} {gain}  {spread}", flush=True)
 
     watcher = threading.Thread(target=watch, daemon=True)
