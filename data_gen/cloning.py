@@ -39,8 +39,8 @@ def demonstrations(task: Task) -> Demonstrated:
     expert = assets.load_policy(task.name, "expert")
     act = policy_act(expert.network, "sample")
     other = rollout(task, act, expert.params, seeds("select", f"{task.id}/expert", HELD_OUT), record=True)
-    in_step = np.arange(task.horizon) < other.length[:, None]
-    held_out_obs, held_out_action = jnp.asarray(other.obs[:, :-1][in_step]), jnp.asarray(other.action[in_step])
+    held_out_obs = jnp.asarray(other.obs[:, :-1][other.in_step])
+    held_out_action = jnp.asarray(other.action[other.in_step])
     return Demonstrated(
         obs=jnp.asarray(demos.observations[observation_index(demos.offsets)]),
         stats=statistics(demos.observations),

@@ -130,9 +130,9 @@ def drop(folder, datasets: list[str]) -> None:
     from sibench.data import storage
     from sibench.ids import parse_id
 
-    for name in datasets:
-        if (path := storage.folder(parse_id(name))).exists():
-            files.write_atomic(folder / "cards" / f"{path.name}.json", files.to_json(storage.read_card(parse_id(name))))
+    for id in map(parse_id, datasets):
+        if (path := storage.folder(id)).exists():
+            files.write_atomic(folder / "cards" / f"{path.name}.json", files.to_json(storage.read_card(id)))
             shutil.rmtree(path)
 
 

@@ -17,10 +17,9 @@ def draw(results: list) -> Figure:
         list(tasks), "quality of the data (0 random, 1 expert)", "improvement", widths=(3.4, 1.2)
     )
     values = np.concatenate([result.improvement for result in results])
-    margin = 0.05 * np.ptp(values) + 0.02
     methods = [method for method in style.LOOKS if any(method in found for found in tasks.values())]
     for task, (axis, side) in panels.items():
-        axis.set(xlim=(-0.06, 1.07), ylim=(values.min() - margin, values.max() + margin))
+        axis.set(**style.limits(values))
         for method, dodge in zip(methods, style.dodges(len(methods)), strict=True):
             if found := tasks[task].get(method):
                 style.curve(axis, found, lambda one: one.improvement, good, dodge, **style.look(method))

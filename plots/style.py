@@ -92,8 +92,7 @@ def run(
     name = Path(draw.__code__.co_filename).stem
 
     def main(config: Config) -> None:
-        from sibench.judging import base
-        from sibench.suites import SUITES
+        from sibench.suites import SUITES, base
 
         there = [folder.name for folder in sorted(config.results.glob("*")) if base(folder.name) in SUITES]
         drawn = 0
@@ -115,8 +114,8 @@ def run(
 def read(suite: str, folder: Path, kinds: Sequence[str], methods: Iterable[str]) -> list:
     """Results of these kinds and methods, and BC's beside them."""
     from sibench.evidence import kind_of
-    from sibench.judging import base
     from sibench.results import read_suite
+    from sibench.suites import base
     from sibench.suites import suite as described
 
     described(base(suite))  # refuses a name that is none
@@ -127,9 +126,8 @@ def read(suite: str, folder: Path, kinds: Sequence[str], methods: Iterable[str])
 def tell_missing(suite: str, found: Iterable, kinds: Sequence[str], methods: Iterable[str]) -> None:
     from sibench import suites
     from sibench.evidence import kind
-    from sibench.judging import base
 
-    described = suites.suite(base(suite))
+    described = suites.suite(suites.base(suite))
     cells = [cell for cell in described.cells if cell.method in {*methods, "bc"}]
     cells = [cell for cell in cells if kind(cell.dataset, dict(cell.settings), described.iterations > 0) in kinds]
     if missing := Counter(cell.task for cell in cells) - Counter(one.task for one in found):
@@ -210,6 +208,12 @@ def point(axis: Axes, x: float, groups: Sequence[np.ndarray], solid: bool, metho
     ):
         pair = (np.full(len(values), x), values)
         axis.plot(*(pair[::-1] if across else pair), color=colour, **how)
+
+
+def limits(values: np.ndarray) -> dict:
+    """Of axes of improvement against quality that have room for all of these."""
+    margin = 0.05 * np.ptp(values) + 0.02
+    return {"xlim": (-0.06, 1.07), "ylim": (values.min() - margin, values.max() + margin)}
 
 
 def dodges(num: int, x: float = 0.01, y: float = 0.0) -> np.ndarray:

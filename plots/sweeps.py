@@ -25,7 +25,6 @@ def draw(results: list) -> Figure:
     tasks = style.by_task(results)
     swept = sorted({name for result in results for name in result.settings}, reverse=True)
     values = np.concatenate([result.improvement for result in results])
-    margin = 0.05 * np.ptp(values) + 0.02
     figure, axes = style.rows(len(swept), list(tasks), "quality of the data")
     for name, row in zip(swept, axes, strict=True):
         usual = {other: USUAL[method][other] for other in swept if other != name}
@@ -36,7 +35,7 @@ def draw(results: list) -> Figure:
             for level, colour, marker in zip(levels, colours, itertools.cycle("osD^v"))
         ]
         for task, axis in zip(tasks, row, strict=True):
-            axis.set(xlim=(-0.06, 1.07), ylim=(values.min() - margin, values.max() + margin), xticks=(0, 0.5, 1))
+            axis.set(**style.limits(values), xticks=(0, 0.5, 1))
             for level, dodge, look in zip(levels, style.dodges(len(levels), 0.015), looks, strict=True):
                 own = (usual | {name: level}).items()
                 found = [one for one in tasks[task][method] if own <= one.settings.items()]

@@ -18,11 +18,10 @@ def draw(results: list) -> Figure:
     figure, axes = style.rows(3, list(tasks), "quality of the data", height=1.75, sharey="row")
     scores = {"during training": last_tenth, "final policies": lambda one: one.score}
     values = np.concatenate([of(one) - one.quality for of in scores.values() for one in results])
-    margin = 0.05 * np.ptp(values) + 0.02
     for (way, of), row in zip(scores.items(), axes, strict=False):
         row[0].set_ylabel(f"{way}\nimprovement")
         for task, axis in zip(tasks, row, strict=True):
-            axis.set(xlim=(-0.06, 1.07), ylim=(values.min() - margin, values.max() + margin), xticks=(0, 0.5, 1))
+            axis.set(**style.limits(values), xticks=(0, 0.5, 1))
             for (method, found), dodge in zip(tasks[task].items(), style.dodges(len(tasks[task]), 0.015), strict=True):
                 style.curve(axis, found, lambda one, of=of: of(one) - one.quality, good, dodge, **style.look(method))
             style.headroom(axis)

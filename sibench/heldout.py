@@ -3,26 +3,26 @@
 A clone whose actions are much less likely than its teacher's has not converged, and what it is compared with neither.
 """
 
+import functools
 import math
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from sibench import assets
 from sibench.data.collect import uniform_act
 from sibench.evaluation import policy_act
 from sibench.ids import EPISODES, parse_id
-from sibench.networks import bin_of
+from sibench.networks import BinsPolicy, bin_of
 from sibench.policies import Policy, load, read_description
 from sibench.rollout import rollout, seeds
 from sibench.tasks import Task
 
 NUM = 20
 """Episodes."""
-BINS = 101
 
 
 class HeldOut(NamedTuple):
@@ -44,9 +44,8 @@ def held_out(task: Task, card: dict[str, Any]) -> HeldOut | None:
         act = policy_act(policy.network, "sample") if policy else uniform_act(task.action_size)
         seed = seeds("select", f"{card['id']}/{'policy' if policy else 'uniform'}", num)
         played = rollout(task, act, policy.params if policy else None, seed, record=True)
-        in_step = np.arange(task.horizon) < played.length[:, None]
-        obs.append(jnp.asarray(played.obs[:, :-1][in_step]))
-        action.append(jnp.asarray(played.action[in_step]))
+        obs.append(jnp.asarray(played.obs[:, :-1][played.in_step]))
+        action.append(jnp.asarray(played.action[played.in_step]))
         sums.append((nll(policy, obs[-1], action[-1]) if policy else uniform_nll(action[-1])) * len(obs[-1]))
     if not obs:
         return None
@@ -71,11 +70,17 @@ def teachers(card: dict[str, Any]) -> list[tuple[Policy | None, int]]:
 
 
 def nll(policy: Policy, obs: jax.Array, action: jax.Array) -> float:
-    return float(-jax.jit(lambda params: policy.network.apply(params, obs).log_prob(action).mean())(policy.params))
+    return float(_nll(policy.network, policy.params, obs, action))
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _nll(network: nn.Module, params: Any, obs: jax.Array, action: jax.Array) -> jax.Array:
+    return -network.apply(params, obs).log_prob(action).mean()
 
 
 def uniform_nll(action: jax.Array) -> float:
     """Of uniform actions, in bins of which the outermost are half as wide."""
-    index = bin_of(action, BINS)
-    half = (index == 0) | (index == BINS - 1)
-    return float(jnp.where(half, math.log(2 * (BINS - 1)), math.log(BINS - 1)).sum(-1).mean())
+    bins = BinsPolicy.bins
+    index = bin_of(action, bins)
+    half = (index == 0) | (index == bins - 1)
+    return float(jnp.where(half, math.log(2 * (bins - 1)), math.log(bins - 1)).sum(-1).mean())

@@ -6,7 +6,6 @@ method on a task (sibench/stats.py).
 """
 
 import math
-import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -74,7 +73,7 @@ class Measure(NamedTuple):
 def read(names: Sequence[str], folder: Path) -> list[Result]:
     """The results of all these suites."""
     for name in names:
-        suites.suite(base(name))
+        suites.suite(suites.base(name))
     found = [result for name in names for result in results.read_suite(name, folder)]
     seen = {}
     for result in found:
@@ -86,11 +85,6 @@ def read(names: Sequence[str], folder: Path) -> list[Result]:
                 "choose one of them with --suites"
             )
     return found
-
-
-def base(suite: str) -> str:
-    """`sibench` for `sibench-x0.1`."""
-    return re.sub(r"-x[\d.e-]+$", "", suite)
 
 
 def verdict(test: Test | str, found: Sequence[Result], names: Sequence[str]) -> Verdict:
@@ -119,7 +113,7 @@ def cells(needs: Sequence[Need], names: Sequence[str]) -> set[tuple[str, str, st
     """Suite, task and name of every cell that is needed; None if these suites lack some."""
     found, lacking = set(), {(need, task, method) for need in needs for task in need.tasks for method in need.methods}
     for suite in names:
-        described = suites.suite(base(suite))
+        described = suites.suite(suites.base(suite))
         for cell in described.cells:
             kind = evidence.kind(cell.dataset, dict(cell.settings), described.iterations > 0)
             if wanting := [need for need in needs if need.has(kind, cell)]:

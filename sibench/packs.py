@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import functools
 import hashlib
 import importlib.util
 import itertools
@@ -21,7 +22,7 @@ import jax
 
 import sibench
 from sibench import cli, files, provenance, results, suites
-from sibench.algorithm import RunConfig
+from sibench.algorithm import RunConfig, Spec
 from sibench.data import storage
 from sibench.data.collect import build, check_recipe, is_built, parts
 from sibench.errors import UserError
@@ -61,7 +62,7 @@ class Pack:
 
     @property
     def updates(self) -> int:
-        return self.iterations * updates_of(self.config)
+        return self.iterations * updates_of(self.cells[0].method, self.config)
 
     def done(self) -> int:
         """Updates so far, of any of its lanes: they go forward together."""
@@ -69,20 +70,16 @@ class Pack:
         with contextlib.suppress(ValueError, IndexError, KeyError, OSError):
             newest = max(self.folder.rglob("metrics.jsonl"), key=lambda file: file.stat().st_mtime)
             last = json.loads(newest.read_text().splitlines()[-1])["updates"]
-            return min(self.updates, whole * updates_of(self.config) + last)
+            return min(self.updates, whole * self.updates // self.iterations + last)
         return 0
 
 
-def updates_of(config: RunConfig) -> int:
-    return config.steps + sum(getattr(config, name) for name in own_steps(config))
+def updates_of(method: str, config: RunConfig) -> int:
+    any_task = Spec(1, 1)
+    return config.steps + module(METHODS[method].file).make(config, any_task).num_pretrain
 
 
-def own_steps(config: RunConfig) -> list[str]:
-    """Settings that say how many updates a phase of a method's own has, if this variant of it has that phase."""
-    names = [field.name for field in dataclasses.fields(config) if field.name.endswith("_steps")]
-    return [] if getattr(config, "reward", "") == "bin" else names
-
-
+@functools.cache
 def module(file: str):
     """An algorithm's file as a module."""
     path = CHECKOUT / "algorithms" / f"{file}.py"
@@ -135,8 +132,8 @@ def learner(suite: suites.Suite, cell: Cell, scale: float) -> RunConfig:
     settings = {**method.settings, **suite.settings, **dict(cell.settings)}
     settings = {name: value for name, value in settings.items() if name in own}
     config = found.Config(task=cell.task, dataset=(cell.dataset,), **settings)
-    steps = {name: max(1, round(getattr(config, name) * scale)) for name in ("steps", *own_steps(config))}
-    return dataclasses.replace(config, **steps) if scale < 1 else config
+    phases = [name for name in own if name == "steps" or name.endswith("_steps")]
+    return dataclasses.replace(config, **{name: max(1, round(getattr(config, name) * scale)) for name in phases})
 
 
 def make_pack(config, suite: suites.Suite, cells: list[Cell], options: RunConfig, known: list) -> Pack:
@@ -151,7 +148,7 @@ def make_pack(config, suite: suites.Suite, cells: list[Cell], options: RunConfig
     if suite.iterations:
         start = ["-m", "data_gen.self_improve", "--algorithm", file, "--start", cell.dataset]
         start += ["--iterations", str(suite.iterations), "--episodes", str(suite.episodes), "--drop-data"]
-        command = [*start, *flags(options, dataclasses.replace(defaults, dataset=options.dataset, build=True))]
+        command = [*start, *flags(options, defaults)]
     else:
         command = [str(CHECKOUT / "algorithms" / f"{file}.py"), "--dataset", *options.dataset]
         command += flags(options, defaults)
@@ -238,7 +235,7 @@ def guess(known: list, method: str, options: RunConfig, lanes: int) -> float | N
     for like in ([row for row in known if row[0] == method], known):
         if like:
             now = size(dataclasses.asdict(options))
-            updates = updates_of(options)
+            updates = updates_of(method, options)
             train = sum(row[2] * now / row[1] for row in like) / len(like)
             play = sum(row[3] for row in like) / len(like)
             return lanes * (updates * train + options.final_episodes * play)
@@ -256,19 +253,15 @@ def show(config, todo: list[Pack], fresh: int) -> None:
         )
     if todo and all(pack.seconds for pack in todo):
         total = sum(pack.seconds for pack in todo) / workers(config)
-        print(f"about {duration(total)}, going by how long results in {config.results} took")
+        print(f"about {duration(total)}, going by how long earlier results took")
 
 
 def duration(seconds: float | None) -> str:
     if seconds is None:
         return "?"
-    return (
-        f"{seconds / 3600:.1f} h"
-        if seconds >= 5400
-        else f"{seconds / 60:.0f} min"
-        if seconds >= 90
-        else f"{seconds:.0f} s"
-    )
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
 # --- doing it ---------------------------------------------------------------------------------------------------------
@@ -400,12 +393,10 @@ def progress(config, todo: list[Pack], running: list[Pack]):
 
     def watch() -> None:
         while not over.wait(2 if terminal else 60):
-            shown = line()
-            print(
-                f"\r\x1b[K{shown[: os.get_terminal_size().columns - 1]}" if terminal else shown,
-                end="" if terminal else "\n",
-                flush=True,
-            )
+            if terminal:
+                print(f"\r\x1b[K{line()[: os.get_terminal_size().columns - 1]}", end="", flush=True)
+            else:
+                print(line(), flush=True)
 
     def told(pack: Pack, code: int) -> None:
         finished.append(pack)

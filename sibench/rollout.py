@@ -40,6 +40,11 @@ class Episodes(NamedTuple):
     action: np.ndarray | None = None  # [E, H, A]
     reward: np.ndarray | None = None  # [E, H]
 
+    @property
+    def in_step(self) -> np.ndarray:
+        """Of recorded episodes, [E, H]: which rows are steps."""
+        return np.arange(self.action.shape[1]) < self.length[:, None]
+
 
 def seeds(block: str, name: str, num: int) -> np.ndarray:
     """`num` episode seeds. Those of different blocks or names have nothing in common."""

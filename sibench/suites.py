@@ -5,6 +5,7 @@ are those of *Value from Observations* (arXiv 2507.06701).
 """
 
 import itertools
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -184,6 +185,11 @@ _suites = (
     ),
 )
 SUITES = {suite.name: suite for suite in _suites}
+
+
+def base(name: str) -> str:
+    """The suite that results are of: `sibench` of `sibench-x0.1`, of a tenth of the updates."""
+    return re.sub(r"-x(0\.\d+|\d(\.\d+)?e-\d+)$", "", name)
 
 
 def suite(name: str) -> Suite:

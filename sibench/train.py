@@ -17,7 +17,7 @@ import jax
 import numpy as np
 import platformdirs
 
-from sibench import checkpoint, files, policies, provenance, tasks
+from sibench import checkpoint, files, policies, provenance, results, tasks
 from sibench.algorithm import Algorithm, RunConfig, Spec
 from sibench.batches import Data, make_data
 from sibench.data import load_privileged, storage
@@ -228,7 +228,7 @@ class Run:
         settings |= {config.swept: lane.swept} if config.sweep else {}
         teacher = self.held_out[lane.dataset]
         return {
-            "format": "sibench-result-1",
+            "format": results.FORMAT,
             "algorithm": self.algorithm.name,
             "privileges": list(self.algorithm.privileges),
             "task": self.task.id,

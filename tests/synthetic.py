@@ -9,8 +9,7 @@ import numpy as np
 
 from sibench import results, suites, tasks
 from sibench.ids import LADDER
-from sibench.judging import base
-from sibench.suites import Cell
+from sibench.suites import Cell, base
 
 STEPS, TEACHER = 1000, 8.0
 QUALITY = {

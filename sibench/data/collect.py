@@ -110,7 +110,6 @@ def play(
         raise UserError(
             f"{card['id']}: the policy gave actions that are not finite in {played.nonfinite.sum()} episodes"
         )
-    in_step = np.arange(task.horizon) < played.length[:, None]
     offsets = np.concatenate([[0], np.cumsum(played.length)])
     terminal, truncated = np.zeros((2, offsets[-1]), bool)
     terminal[offsets[1:] - 1] = played.terminal
@@ -122,8 +121,8 @@ def play(
     }
     dataset = Dataset(
         observations=played.obs[np.arange(task.horizon + 1) <= played.length[:, None]],
-        actions=played.action[in_step],
-        rewards=played.reward[in_step],
+        actions=played.action[played.in_step],
+        rewards=played.reward[played.in_step],
         terminal=terminal,
         truncated=truncated,
         offsets=offsets,

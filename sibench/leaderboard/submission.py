@@ -159,8 +159,8 @@ def schema() -> dict[str, Any]:
 
 
 def suite(name: str) -> suites.Suite:
-    """The suite of a name such as `quick`; or `sibench-x0.1`, of a tenth of the updates, which has its own board."""
-    found = suites.suite(re.sub(r"-x0\.\d+$", "", name))
+    """The suite of a name such as `quick`; or `sibench-x0.1`, which has its own board."""
+    found = suites.suite(suites.base(name))
     if found.iterations or any(cell.settings for cell in found.cells):
         ranked = [s.name for s in suites.SUITES.values() if not s.iterations and not any(c.settings for c in s.cells)]
         raise UserError(
