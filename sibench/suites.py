@@ -128,6 +128,14 @@ _suites = (
         SMALL,
     ),
     Suite(
+        "small-bimodal",
+        "a few expert episodes among random ones, at that size: hopper, halfcheetah",
+        grid(
+            ("hopper", "halfcheetah"), ("bc", "vfo-bin", "awr", "smodice-kl", "dilo"), ("mix-100", "mix-300", "mix-600")
+        ),
+        SMALL,
+    ),
+    Suite(
         "small-temperature",
         "how much VfO's temperature matters, at that size: hopper",
         grid(("hopper",), ("vfo-bin",), ladder(2, 5), temperature=(0.3, 3.0, 10.0)),
