@@ -45,7 +45,7 @@ format: setup  ## mend style
 	$(PY) -m ruff format .
 
 test: setup lint  ## install, lint and test
-	$(PY) -m pytest -q
+	$(PY) -m pytest -q -n auto --dist loadfile
 
 test-slow: setup  ## the scientific checks, for an hour or so
 	$(PY) -m pytest -q -m slow
