@@ -8,6 +8,7 @@ Cells of one task and method are packed into the lanes of one program; a pack is
 (`python algorithms/vfo.py ...`) with a log and checkpoints in --runs. What is finished is in --results, a file a cell.
 """
 
+import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -67,6 +68,7 @@ class Config:
 
 
 def main(config: Config) -> None:
+    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # a GPU's memory is for the learners
     from sibench import packs
 
     config = replace(config, runs=config.runs.resolve(), results=config.results.resolve())  # for Ray's workers

@@ -32,9 +32,10 @@ class HeldOut(NamedTuple):
     action: jax.Array  # [N, A]
     teacher_nll: float  # of these actions under the policies that took them
 
-    def nll(self, policy: Policy) -> float:
-        """Nats an action, all its dimensions together."""
-        return nll(policy, self.obs, self.action)
+    def nll(self, policy: Policy) -> float | None:
+        """Nats an action, all its dimensions together; None if the policy says nothing finite."""
+        value = nll(policy, self.obs, self.action)
+        return value if math.isfinite(value) else None
 
 
 def held_out(task: Task, card: dict[str, Any]) -> HeldOut | None:

@@ -208,8 +208,14 @@ def is_fresh(config, cell: Cell, made_of: dict[str, Any]) -> bool:
     before = results.read(file).raw["made_of"]
     other = sorted(name for name in before.keys() | made_of.keys() if before.get(name) != made_of.get(name))
     if other:
-        print(f"{file}: stale: its {' and '.join(other)} changed")
+        tell(f"{file}: stale: its {' and '.join(other)} changed")
     return not other
+
+
+@functools.cache
+def tell(line: str) -> None:
+    """Once, however often it is planned."""
+    print(line)
 
 
 def timings(folder: Path) -> Iterator[tuple[str, float, float, float]]:
@@ -382,12 +388,13 @@ def progress(config, todo: list[Pack], running: list[Pack]):
     """A line a finished pack, and in between one that tells how far the suite is."""
     start, over, finished, terminal = time.monotonic(), threading.Event(), [], sys.stdout.isatty()
     total = sum(pack.updates * len(pack.cells) for pack in todo)
+    before = sum(pack.done() * len(pack.cells) for pack in todo)  # of a run that was stopped
 
     def line() -> str:
         done = sum(pack.updates * len(pack.cells) for pack in finished)
-        done += sum(pack.done() * len(pack.cells) for pack in list(running))
+        done += sum(pack.done() * len(pack.cells) for pack in todo if pack not in finished)
         elapsed = time.monotonic() - start
-        left = duration(elapsed * (total - done) / done) + " left" if done else "starting"
+        left = duration(elapsed * (total - done) / (done - before)) + " left" if done > before else "starting"
         now = ", ".join(f"{pack.name} {pack.done() / pack.updates:.0%}" for pack in list(running))
         return f"{config.suite_name}: {done / total:.0%} of updates, {duration(elapsed)}, {left}: {now}"
 

@@ -11,6 +11,7 @@ import threading
 import time
 from pathlib import Path
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -233,6 +234,7 @@ def test_a_teacher_is_as_likely_as_itself_and_another_is_not(data_root):
     teacher = assets.load_policy("hopper", "bc-1")
     assert other.nll(teacher) == pytest.approx(other.teacher_nll, abs=1e-4)
     assert other.nll(assets.load_policy("hopper", "bc-1000")) > other.teacher_nll + 1
+    assert other.nll(teacher._replace(params=jax.tree.map(lambda leaf: leaf * jnp.nan, teacher.params))) is None
     background = load_privileged("hopper/bc-1-n7", build=True)
     assert not {tuple(row) for row in background.observations} & {tuple(row) for row in np.asarray(other.obs)}
 
