@@ -185,8 +185,8 @@ def curve(
     axis.plot(x, mean, label=label, linewidth=1.1, alpha=1.0 if solid.all() else 0.3, **look, **shift)
     if not solid.all():
         axis.plot(x, np.where(solid, mean, np.nan), linewidth=1.1, **look, **shift)
-    for which, face in ((solid, colour), (~solid, "white")):
-        means = {"markersize": 3.2, "markeredgewidth": 0.7, "markerfacecolor": face, "linestyle": ""}
+    for which, face, alpha in ((solid, colour, 1.0), (~solid, "white", 0.6)):
+        means = {"markersize": 3.2, "markeredgewidth": 0.7, "markerfacecolor": face, "linestyle": "", "alpha": alpha}
         axis.plot(x[which], mean[which], marker=marker, color=colour, **means, **shift)
 
 

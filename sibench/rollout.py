@@ -132,7 +132,10 @@ def rollout(
 def _compiled(task: Task, act: Act | None):
     """The jitted functions of a rollout; made once for each task and policy function."""
 
-    @jax.jit
+    # on a CPU the same bits, compiled in a fraction of the time; and it runs once in many steps
+    options = {"xla_backend_optimization_level": 1} if task.backend == "c" else None
+
+    @functools.partial(jax.jit, compiler_options=options)
     def reset(keys: jax.Array) -> _Lanes:
         state = jax.vmap(task.reset)(jax.vmap(jax.random.fold_in, (0, None))(keys, 0))
         num = keys.shape[0]

@@ -105,7 +105,8 @@ SMALL = {
 """What two processors can do in hours, and clones get close to their teachers: without that nothing can be compared."""
 
 QUICK = SMALL | {
-    "hidden": (64, 64),
+    "hidden": (96, 96),
+    "learning_rate": 4e-3,
     "steps": 14_000,
     "disc_steps": 2000,
     "inverse_steps": 4000,
@@ -118,7 +119,7 @@ _suites = (
     Suite(
         "quick",
         "the effect, in ten minutes on two processors: hopper, small networks",
-        grid(("hopper",), ("bc", "vfo-bin", "awr", "smodice-kl", "dilo"), ("bc-1-n200", "bc-2-n200")),
+        grid(("hopper",), ("bc", "vfo-bin", "awr", "smodice-kl", "dilo"), ("bc-2-n400", "bc-5-n200")),
         QUICK,
     ),
     Suite(

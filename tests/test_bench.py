@@ -182,7 +182,8 @@ def test_a_pack_that_fails_does_not_stop_the_others(tiny, monkeypatch, capsys):
     assert [file.stem for file in tiny.results.glob("tiny/hopper/*.json")] == ["bc-bc-1-n3"]
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_interrupted_and_repeated(number, tiny, tmp_path):
     """Ctrl-C and SIGTERM reach the learners, which keep what they have; the same command goes on from there."""
     script = tmp_path / "bench.py"

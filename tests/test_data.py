@@ -521,6 +521,7 @@ def test_d4rl_command_and_refusals(tmp_path, data_root):
         interop.from_d4rl(tmp_path / "d4rl.hdf5", "walker2d")
 
 
+@pytest.mark.slow
 def test_a_dataset_made_on_the_other_engine(data_root):
     """MJX plays the same episodes as far as float32 follows: same starts, same first rewards; `verify` passes."""
     build(parse_id("halfcheetah/random-n2"), "mjx")

@@ -151,6 +151,7 @@ EXPERT = "data_gen.experts --task hopper --engine c --eval-every 8 --checkpoint-
 EXPERT += "--batch-size 8 --warmup-steps 160 --replay-size 4096 --eval-episodes 2 --reference-episodes 4 --num-updates"
 
 
+@pytest.mark.slow
 def test_killed_expert_goes_on_bit_for_bit(tmp_path):
     check_killed_training(tmp_path, [*EXPERT.split(), "80"], 1, ["expert.safetensors", "curve.json"])
 

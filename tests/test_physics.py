@@ -96,7 +96,7 @@ MJX_BOUNDS = {
 }
 
 
-@pytest.mark.parametrize("name", EXPERTS)
+@pytest.mark.parametrize("name", [pytest.param(name, marks=[pytest.mark.slow] * (name != "ant")) for name in EXPERTS])
 def test_mjx_is_c_up_to_float32(name):
     """One step from 200 states along the expert's trajectories."""
     c, m = tasks.make(name, "c"), tasks.make(name, "mjx")
@@ -192,6 +192,7 @@ def test_no_deadlock_in_500_scans_of_1000_steps():
         assert run.returncode == 0
 
 
+@pytest.mark.slow
 def test_inside_braxs_trainer(monkeypatch):
     """brax's PPO, unchanged but for a function that JAX has removed."""
     from brax.training.agents.ppo import train as ppo

@@ -1,6 +1,7 @@
 """Episodes: each a function of its seed alone, with its true last observation and the right kind of end."""
 
 import gymnasium
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from sibench import tasks
 from sibench.data.collect import uniform_act
 from sibench.errors import UserError
 from sibench.evaluation import evaluate
-from sibench.rollout import BLOCKS, rollout, seeds
+from sibench.rollout import BLOCKS, _compiled, keys_of, rollout, seeds
 
 
 def play(name, num, seed_name="test", first=0, **kwargs):
@@ -48,6 +49,15 @@ def test_an_episode_does_not_depend_on_its_neighbours():
     for field in ("seed", "length", "reward_sum", "terminal", "obs", "action", "reward"):
         np.testing.assert_array_equal(getattr(many, field)[298:], getattr(few, field))
     assert many.length.min() > 0 and len(np.unique(many.obs[:, 0], axis=0)) == 300
+
+
+def test_starts_have_the_bits_of_a_program_fully_optimised():
+    task = tasks.make("halfcheetah", "c")  # whose velocities are normal
+    keys = keys_of(seeds("select", "test", 200))
+    physics = _compiled(task, None)[0](keys).state.pipeline_state
+    qpos, qvel = jax.jit(jax.vmap(lambda key: task.initial(jax.random.fold_in(key, 0))))(keys)
+    np.testing.assert_array_equal(physics.fields["qpos"], qpos)
+    np.testing.assert_array_equal(physics.fields["qvel"], qvel)
 
 
 def test_falls_are_terminal_and_time_outs_are_not():

@@ -36,6 +36,19 @@ def test_spaces_are_gymnasiums(name):
 
 
 @pytest.mark.parametrize("name", TASKS)
+def test_a_step_keeps_the_types_of_a_state(name):
+    """Weak types too: a program that scans states would be compiled once more for its second call."""
+    task = tasks.make(name, "c")
+    state = jax.eval_shape(task.reset, jax.random.key(0))
+    after = jax.eval_shape(task.step, state, np.zeros(task.action_size, np.float32))
+
+    def types(state):
+        return [(leaf.shape, leaf.dtype, leaf.weak_type) for leaf in jax.tree.leaves(state)]
+
+    assert types(after) == types(state)
+
+
+@pytest.mark.parametrize("name", TASKS)
 def test_reset_noise_is_gymnasiums(name):
     """The distribution of the first state: same mean and standard deviation, in every coordinate."""
     task = tasks.make(name, "c")

@@ -125,7 +125,7 @@ def test_a_lane_that_diverges_is_found():
 
 # --- whole runs -------------------------------------------------------------------------------------------------------
 
-TINY = {"seeds": 2, "steps": 20, "evals": 2, "eval_episodes": 2, "final_episodes": 3, "log_every": 7, "demos": 2}
+TINY = {"seeds": 2, "steps": 20, "evals": 2, "eval_episodes": 3, "final_episodes": 3, "log_every": 7, "demos": 2}
 TINY |= {"checkpoint_every": 5, "expert": "expert-n2", "build": True, "engine": "c"}
 
 
@@ -252,7 +252,7 @@ def wait_for_checkpoint(process, out, num=1, timeout=120.0) -> bool:
     return False
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
 def test_a_signal_keeps_what_was_learnt(number, undisturbed, tmp_path):
     process = start(tmp_path)
     assert wait_for_checkpoint(process, tmp_path)

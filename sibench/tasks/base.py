@@ -64,8 +64,8 @@ class Task(Env):
         return state.replace(
             pipeline_state=physics,
             obs=self.observe(physics),
-            reward=self.reward(state.pipeline_state, action, physics),
-            done=self.terminal(physics),
+            reward=self.reward(state.pipeline_state, action, physics).astype(jnp.float32),
+            done=self.terminal(physics).astype(jnp.float32),  # not a weak type: what scans states would compile twice
         )
 
     @functools.cached_property
