@@ -119,7 +119,7 @@ _suites = (
     Suite(
         "quick",
         "the effect, in ten minutes on two processors: hopper, small networks",
-        grid(("hopper",), ("bc", "vfo-bin", "awr", "smodice-kl", "dilo"), ("bc-2-n400", "bc-5-n200")),
+        grid(("hopper",), ("bc", "vfo-bin", "awr", "smodice-kl", "dilo"), ("bc-2-n400", "bc-5-n400")),
         QUICK,
     ),
     Suite(
