@@ -114,9 +114,12 @@ def table(results: list[Result]) -> str:
     columns = list(dict.fromkeys((r.task, r.dataset, round(r.quality, 2)) for r in sorted(results, key=_by_quality)))
     lines = ["| | " + " | ".join(f"{task} {dataset}, {quality}" for task, dataset, quality in columns) + " |"]
     lines.append("| --- |" + " --- |" * len(columns))
-    found = {(r.method, r.task, r.dataset): f"{r.improvement.mean():+.2f}" for r in results}
-    for method in dict.fromkeys(r.method for r in results):
-        lines.append(f"| {method} | " + " | ".join(found.get((method, *c[:2]), "") for c in columns) + " |")
+    found: dict[str, dict] = {}
+    for r in sorted(results, key=lambda r: list(r.settings.values())):
+        name = " ".join([r.method, *(f"{setting}={value:g}" for setting, value in r.settings.items())])
+        found.setdefault(name, {})[r.task, r.dataset] = f"{r.improvement.mean():+.2f}"
+    for name, row in found.items():
+        lines.append(f"| {name} | " + " | ".join(row.get(column[:2], "") for column in columns) + " |")
     return "\n".join(lines)
 
 

@@ -151,6 +151,14 @@ _suites = (
         episodes=400,
     ),
     Suite(
+        "small-self-improve-warm",
+        "the same at VfO's temperature 3",
+        grid(("hopper",), ("vfo-bin",), ("bc-2",)),
+        SMALL | {"seeds": 2, "evals": 1, "temperature": 3.0},
+        iterations=3,
+        episodes=400,
+    ),
+    Suite(
         "sibench",
         "improvement over the whole range of data quality (figures 2, 10, 17, 18)",
         grid(TASKS, MAIN, ladder()),
