@@ -101,7 +101,9 @@ def run(
                 tell_missing(suite, found, kinds, methods)
                 if beside:
                     ladder = [one for other in there for one in read(other, config.results, ["ladder"], LOOKS)]
-                    found += [one for one in ladder if trained(one) == trained(found[0])]
+                    warmth = {one.method: temperature(one) for one in found if not one.settings}
+                    ladder = [one for one in ladder if trained(one) == trained(found[0])]
+                    found += [one for one in ladder if temperature(one) == warmth.get(one.method, temperature(one))]
                 save(draw(found), config.out / f"{name}-{suite}")
                 drawn += 1
         if not drawn:
@@ -137,6 +139,11 @@ def tell_missing(suite: str, found: Iterable, kinds: Sequence[str], methods: Ite
 def trained(result) -> tuple:
     """In what way: only results that do not differ in it can be compared."""
     return result.raw["config"]["steps"], *result.raw["config"]["hidden"]
+
+
+def temperature(result) -> float | None:
+    """Of the weights, if the method has some: a suite may set it for all its cells."""
+    return result.raw["config"].get("temperature")
 
 
 def save(figure: Figure, path: Path) -> None:

@@ -153,7 +153,7 @@ _suites = (
     Suite(
         "small-self-improve-warm",
         "the same at VfO's temperature 3",
-        grid(("hopper",), ("vfo-bin",), ("bc-2",)),
+        grid(("hopper",), ("bc", "vfo-bin"), ("bc-2",)),
         SMALL | {"seeds": 2, "evals": 1, "temperature": 3.0},
         iterations=3,
         episodes=400,
