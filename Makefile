@@ -1,7 +1,7 @@
 # `make` alone prints what there is.
 PYTHON ?= python3
 EXTRAS ?=
-TASK ?= halfcheetah hopper walker2d ant
+TASK ?= halfcheetah hopper walker2d ant lift can square
 SUITE ?= quick
 METHOD ?= vfo-bin
 PY := .venv/bin/python
@@ -56,7 +56,8 @@ bench: setup  ## the quick suite, its figures and its page, in ten minutes on tw
 	$(PY) -m sibench.leaderboard render
 	@echo "figure: runs/figures/improvement-quick.png   page: runs/site/index.html   results: runs/results/quick"
 
-bench-full: $(addprefix bench-,sibench bimodal self-improve temperature mixture sqil nce demos)  ## the paper's protocol
+bench-full: $(addprefix bench-,sibench bimodal self-improve temperature mixture sqil nce demos manipulation \
+              manipulation-self-improve)  ## the paper's protocol
 
 bench-%: setup  ## run any suite, such as bench-sibench
 	$(PY) -m sibench.bench --suite $*

@@ -9,10 +9,10 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from sibench import assets
 from sibench.batches import statistics
 from sibench.data import load_privileged, observation_index
-from sibench.evaluation import policy_act
+from sibench.data.collect import player
+from sibench.heldout import nll
 from sibench.networks import Model, Stats, descend, init_model
 from sibench.rollout import rollout, seeds
 from sibench.tasks import Task
@@ -30,15 +30,14 @@ class Demonstrated(NamedTuple):
     stats: Stats  # of all demonstrations
     held_out_obs: jax.Array
     held_out_action: jax.Array
-    expert_nll: float  # of the expert's own actions on the held-out steps: what no clone can better
+    expert_nll: float | None  # of the expert's own actions on the held-out steps: what no clone can better
     content_sha256: str
 
 
 def demonstrations(task: Task) -> Demonstrated:
     demos = load_privileged(f"{task.name}/expert-v1", build=True)
-    expert = assets.load_policy(task.name, "expert")
-    act = policy_act(expert.network, "sample")
-    other = rollout(task, act, expert.params, seeds("select", f"{task.id}/expert", HELD_OUT), record=True)
+    act, params, expert = player(task, "expert")
+    other = rollout(task, act, params, seeds("select", f"{task.id}/expert", HELD_OUT), record=True)
     held_out_obs = jnp.asarray(other.obs[:, :-1][other.in_step])
     held_out_action = jnp.asarray(other.action[other.in_step])
     return Demonstrated(
@@ -48,7 +47,7 @@ def demonstrations(task: Task) -> Demonstrated:
         offsets=demos.offsets,
         held_out_obs=held_out_obs,
         held_out_action=held_out_action,
-        expert_nll=float(-expert.network.apply(expert.params, held_out_obs).log_prob(held_out_action).mean()),
+        expert_nll=expert and nll(expert, held_out_obs, held_out_action),
         content_sha256=demos.card["content_sha256"],
     )
 

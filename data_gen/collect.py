@@ -40,7 +40,7 @@ def main(config: Config) -> None:
     ids = [
         Id(task.name, source, config.episodes)
         for task in (tasks.make(name, config.engine) for name in config.task or tasks.names())
-        for source in config.dataset or ("random", *assets.shipped(task.name))
+        for source in config.dataset or ("random", *(["expert"] if task.script else []), *assets.shipped(task.name))
     ]
     columns = (
         TextColumn("{task.description}"),
@@ -66,7 +66,7 @@ def main(config: Config) -> None:
             card = storage.read_card(part)
             quality = tasks.quality(part.task, card["return_mean"])
             quality = "" if quality is None else f"  quality {quality:.2f}"
-            print(f"  {part}: return {card['return_mean']:.0f} +- {card['return_std']:.0f}{quality}")
+            print(f"  {part}: return {card['return_mean']:.4g} +- {card['return_std']:.3g}{quality}")
             print(f"  {storage.folder(part)}")
 
 

@@ -1,5 +1,6 @@
 """Train the expert of a task with soft actor-critic (data_gen/sac.py), and measure the task's reference returns.
 
+Of a task whose expert is a script (sibench/scripted.py), only these returns are measured.
 A killed run goes on, bit for bit on a CPU, where its last checkpoint stood.
 
     python -m data_gen.experts --task hopper
@@ -77,7 +78,8 @@ class Config:
 def main(config: Config) -> None:
     from dataclasses import asdict
 
-    from sibench import files, provenance, tasks
+    from sibench import assets, files, policies, provenance, tasks
+    from sibench.data.collect import player, uniform_act
 
     task = tasks.make(config.task, config.engine)
     folder = config.out / task.name
@@ -85,8 +87,22 @@ def main(config: Config) -> None:
         free = ("num_updates", "checkpoint_every", "reference_episodes", "out", "ship")  # a run may be made longer
         settings = {name: value for name, value in asdict(config).items() if name not in free}
         run = provenance.start_run(folder, settings | {"engine": task.backend})
-        policy, curve = train(config, task, folder)
-        finish(config, task, folder, run, policy, curve)
+        if task.script:
+            act, params, _ = player(task, "expert")
+            found, names = {"stochastic": judge(config, task, act, params)}, []
+        else:
+            policy, curve = train(config, task, folder)
+            store(config, task, folder, run, policy, curve)
+            found, names = policies.read_description(folder / "expert")["card"], ["expert.safetensors", "expert.json"]
+        random = judge(config, task, uniform_act(task.action_size), None)
+        references = {"random": random, "expert": found["stochastic"]}
+        files.write_atomic(folder / "references.json", files.to_json(references))
+        for name in ("stochastic", "deterministic"):
+            if judged := found.get(name):
+                print(f"{task.name} expert, {name}: {judged['mean']:.4g} +- {judged['std']:.3g} of {judged['n']}")
+        if config.ship:
+            assets.ship(task.name, *(folder / name for name in ("references.json", *names)))
+            print(f"shipped to {assets.ASSETS / task.name}")
 
 
 def train(config: Config, task, folder: Path):
@@ -152,29 +168,12 @@ def train(config: Config, task, folder: Path):
     return learner.policy(*state.best[1:]), curve
 
 
-def finish(config: Config, task, folder: Path, run: dict, policy, curve: list) -> None:
-    """Judge the policy on fresh episodes, store it with its card, and measure the task's references."""
-    from sibench import assets, files, policies, provenance
-    from sibench.data.collect import uniform_act
-    from sibench.evaluation import evaluate
-    from sibench.rollout import rollout, seeds
+def store(config: Config, task, folder: Path, run: dict, policy, curve: list) -> None:
+    """Judge the policy on fresh episodes, and keep it with its card."""
+    from sibench import policies, provenance
+    from sibench.evaluation import policy_act
 
-    def summary(returns, lengths, num_nonfinite) -> dict:
-        return {
-            "mean": float(returns.mean()),
-            "std": float(returns.std()),
-            "min": float(returns.min()),
-            "length_mean": float(lengths.mean()),
-            "num_nonfinite": int(num_nonfinite),
-            "n": len(returns),
-            "engine": task.backend,
-            "seeds": f"eval/{task.id}",
-        }
-
-    judged = {
-        mode: evaluate(policy, task.name, config.reference_episodes, mode=mode, engine=task.backend)
-        for mode in ("sample", "mode")
-    }
+    sample, mode = (policy_act(policy.network, mode) for mode in ("sample", "mode"))
     card = {
         "task": task.id,
         "algorithm": "SAC",
@@ -182,23 +181,29 @@ def finish(config: Config, task, folder: Path, run: dict, policy, curve: list) -
         "num_updates": curve[-1]["updates"],
         "env_steps": curve[-1]["env_steps"],
         "seed": config.seed,
-        "stochastic": summary(*judged["sample"][:3]),
-        "deterministic": summary(*judged["mode"][:3]),
+        "stochastic": judge(config, task, sample, policy.params),
+        "deterministic": judge(config, task, mode, policy.params),
         "curve": curve,
         **run,
     }
     policies.save(folder / "expert", policy, card)
-    random = rollout(task, uniform_act(task.action_size), None, seeds("eval", task.id, config.reference_episodes))
-    references = {
-        "random": summary(random.reward_sum, random.length, random.nonfinite.sum()),
-        "expert": card["stochastic"],
+
+
+def judge(config: Config, task, act, params) -> dict:
+    """What is to be known of the episodes of an `Act`."""
+    from sibench.rollout import rollout, seeds
+
+    played = rollout(task, act, params, seeds("eval", task.id, config.reference_episodes))
+    return {
+        "mean": float(played.reward_sum.mean()),
+        "std": float(played.reward_sum.std()),
+        "min": float(played.reward_sum.min()),
+        "length_mean": float(played.length.mean()),
+        "num_nonfinite": int(played.nonfinite.sum()),
+        "n": len(played.reward_sum),
+        "engine": task.backend,
+        "seeds": f"eval/{task.id}",
     }
-    files.write_atomic(folder / "references.json", files.to_json(references))
-    for name in ("stochastic", "deterministic"):
-        print(f"{task.name} expert, {name}: {card[name]['mean']:.0f} +- {card[name]['std']:.0f} of {card[name]['n']}")
-    if config.ship:
-        assets.ship(task.name, *(folder / name for name in ("references.json", "expert.safetensors", "expert.json")))
-        print(f"shipped to {assets.ASSETS / task.name}")
 
 
 if __name__ == "__main__":

@@ -9,8 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sibench import cli
-from sibench.errors import require_positive
-from sibench.ids import LADDER
+from sibench.errors import UserError, require_positive
 
 
 @dataclass(frozen=True)
@@ -19,22 +18,22 @@ class Config:
 
     task: str
     """Task whose expert is cloned."""
-    levels: tuple[int, ...] = LADDER
-    """Numbers of demonstrations to train on."""
+    levels: tuple[int, ...] = ()
+    """Numbers of demonstrations to train on; all of the task's, if none are named."""
     engine: str = "auto"
     """Physics engine: c, mjx, or auto (mjx on a GPU, c on a CPU)."""
     seed: int = 0
     """Seed of initialisation and batches."""
-    num_updates: int = 40_000
-    """Gradient updates of a policy, at most."""
+    num_updates: int = 0
+    """Gradient updates of a policy, at most; 0 is 40 000, and 20 000 in manipulation."""
     updates_per_demonstration: int = 1000
     """Updates for each demonstration, if that is fewer; a quarter of --num-updates at least."""
     batch_size: int = 256
     """Steps per update."""
     learning_rate: float = 1e-3
     """Adam learning rate at the start; it decays to zero along a cosine."""
-    width: int = 512
-    """Units in each of the two hidden layers."""
+    width: int = 0
+    """Units in each of the two hidden layers; 0 is 512, and 256 in manipulation."""
     checkpoint_every: int = 10_000
     """Updates between checkpoints and lines of progress."""
     eval_episodes: int = 100
@@ -45,8 +44,9 @@ class Config:
     """Replace the policies that ship with the package."""
 
     def __post_init__(self):
-        require_positive(self, "num_updates", "updates_per_demonstration", "batch_size", "width")
-        require_positive(self, "checkpoint_every", "eval_episodes")
+        require_positive(self, "updates_per_demonstration", "batch_size", "checkpoint_every", "eval_episodes")
+        if min(self.num_updates, self.width) < 0:
+            raise UserError(f"num_updates={self.num_updates}, width={self.width}; neither may be below 0")
 
     def updates(self, level: int) -> int:
         return min(self.num_updates, max(self.num_updates // 4, self.updates_per_demonstration * level))
@@ -54,7 +54,7 @@ class Config:
 
 def main(config: Config) -> None:
     import itertools
-    from dataclasses import asdict
+    from dataclasses import asdict, replace
 
     import jax
 
@@ -65,8 +65,11 @@ def main(config: Config) -> None:
 
     task = tasks.make(config.task, config.engine)
     for level in config.levels:
-        if level not in LADDER:
-            raise unknown("level", str(level), map(str, LADDER))
+        if level not in task.ladder:
+            raise unknown("level", str(level), map(str, task.ladder))
+    width, num_updates = (256, 20_000) if task.script else (512, 40_000)
+    num_updates, width = config.num_updates or num_updates, config.width or width
+    config = replace(config, levels=config.levels or task.ladder, num_updates=num_updates, width=width)
     folder = config.out / task.name
     hidden = (config.width, config.width)
     network = BinsPolicy(task.action_size, hidden)
@@ -95,7 +98,6 @@ def train(config: Config, task, network, demos, run: dict, levels: tuple[int, ..
 
     from data_gen import cloning
     from sibench import checkpoint, policies, provenance
-    from sibench.errors import UserError
 
     num_updates = config.updates(levels[0])
     learner = cloning.make(network, demos.stats, config.batch_size, config.learning_rate, num_updates)
@@ -143,6 +145,8 @@ def train(config: Config, task, network, demos, run: dict, levels: tuple[int, ..
 
 def judge(config: Config, task, folder: Path) -> None:
     """Say how good each policy is, as stored, and ship it if asked to."""
+    import math
+
     from sibench import assets, policies, tasks
     from sibench.evaluation import evaluate
 
@@ -151,9 +155,10 @@ def judge(config: Config, task, folder: Path) -> None:
         policy = policies.load(folder / f"bc-{level}")
         returns = evaluate(policy, task.name, config.eval_episodes, block="select", engine=task.backend).returns
         card = policies.read_description(folder / f"bc-{level}")["card"]
+        expert = math.nan if card["nll_held_out_expert"] is None else card["nll_held_out_expert"]  # of a script
         print(
-            f"bc-{level:<7}{returns.mean():>8.0f}{returns.std():>8.0f}{tasks.quality(task.name, returns.mean()):>9.2f}"
-            f"{card['nll_train']:>11.2f}{card['nll_held_out']:>10.2f}{card['nll_held_out_expert']:>10.2f}",
+            f"bc-{level:<7}{returns.mean():>8.4g}{returns.std():>8.3g}{tasks.quality(task.name, returns.mean()):>9.2f}"
+            f"{card['nll_train']:>11.2f}{card['nll_held_out']:>10.2f}{expert:>10.2f}",
             flush=True,
         )
         if config.ship:

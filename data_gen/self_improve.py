@@ -45,14 +45,14 @@ def main(config: Config, words: list[str]) -> None:
     import tyro
 
     from sibench import files, packs, provenance, tasks
-    from sibench.algorithm import Spec
+    from sibench.algorithm import Spec, defaults
     from sibench.train import FREE
 
     module = packs.module(config.algorithm)
     words = ["--dataset", config.start, *words]
-    options = tyro.cli(
-        module.Config, args=words, prog=f"python -m data_gen.self_improve --algorithm {config.algorithm}"
-    )
+    default = defaults(module.Config, config.algorithm, words)
+    prog = f"python -m data_gen.self_improve --algorithm {config.algorithm}"
+    options = tyro.cli(module.Config, args=words, prog=prog, default=default)
     if options.sweep or len(options.dataset) > 1:
         raise UserError("self-improvement has one dataset to start from, --start, and nothing swept")
     task = tasks.make(options.task, options.engine)

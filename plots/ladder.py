@@ -10,6 +10,7 @@ from pathlib import Path
 
 from sibench import cli
 from sibench.ids import EPISODES, LADDER, Id
+from sibench.suites import MANIPULATION
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "ladder.json"
@@ -30,7 +31,9 @@ def main(config: Config) -> None:
 
     if config.measure:
         files.write_atomic(RESULTS, files.to_json(measure(config.episodes)))
-    draw(json.loads(RESULTS.read_text()))
+    results = json.loads(RESULTS.read_text())
+    draw("ladder", {task: sources for task, sources in results.items() if task not in MANIPULATION}, 2)
+    draw("ladder-manipulation", {task: sources for task, sources in results.items() if task in MANIPULATION}, 3)
 
 
 def measure(episodes: int) -> dict:
@@ -54,23 +57,31 @@ def measure(episodes: int) -> dict:
     return results
 
 
-def draw(results: dict) -> None:
+def draw(name: str, results: dict, columns: int) -> None:
+    """Every episode of a task of returns; of one of success the share that succeeds, with its Wilson interval."""
     import matplotlib
 
     matplotlib.use("agg")
     import matplotlib.pyplot as plt
     import numpy as np
 
+    from sibench import stats
+
     plt.rcParams |= {"font.size": 9, "axes.spines.top": False, "axes.spines.right": False, "svg.hashsalt": "sibench"}
     order = ("random", *(f"bc-{d}" for d in LADDER), "expert")
     colours = plt.colormaps["viridis"](np.linspace(0.0, 0.85, len(LADDER)))
     colour = dict(zip(order, ["0.6", *colours, "#d1495b"], strict=True))
-    rows = -(-len(results) // 2)
-    figure, axes = plt.subplots(rows, 2, figsize=(7.6, 2.9 * rows), squeeze=False, layout="constrained")
+    rows = -(-len(results) // columns)
+    figure, axes = plt.subplots(rows, columns, figsize=(7.6, 2.9 * rows), squeeze=False, layout="constrained")
     for axis, (task, sources) in zip(axes.flat, sorted(results.items()), strict=False):
         shown = [source for source in order if source in sources]
         for x, source in enumerate(shown):
             returns = np.array(sources[source]["returns"], float)
+            if task in MANIPULATION:
+                low, high = stats.wilson(int(returns.sum()), len(returns))
+                axis.bar(x, returns.mean(), color=colour[source], width=0.75)
+                axis.plot([x, x], [low, high], color="black", linewidth=1.1)
+                continue
             jitter = np.random.default_rng(x).uniform(-0.32, 0.32, len(returns))
             dots = {"s": 2 if len(returns) > 300 else 7, "alpha": 0.35, "linewidths": 0, "rasterized": True}
             axis.scatter(x + jitter, returns, color=colour[source], **dots)
@@ -84,10 +95,11 @@ def draw(results: dict) -> None:
     for axis in axes[-1]:
         axis.set_xlabel("demonstrations cloned")
     for axis in axes[:, 0]:
-        axis.set_ylabel("return of an episode (bar: mean)")
+        success = "episodes that succeed (95 %)"
+        axis.set_ylabel(success if name == "ladder-manipulation" else "return of an episode (bar: mean)")
     for suffix in ("png", "svg"):
-        figure.savefig(HERE / f"ladder.{suffix}", dpi=180, metadata={"Date": None} if suffix == "svg" else None)
-    print(f"drew {HERE / 'ladder.png'} and .svg")
+        figure.savefig(HERE / f"{name}.{suffix}", dpi=180, metadata={"Date": None} if suffix == "svg" else None)
+    print(f"drew {HERE / name}.png and .svg")
 
 
 if __name__ == "__main__":

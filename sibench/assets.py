@@ -25,6 +25,13 @@ def shipped(task: str) -> list[str]:
 def _require(task: str, source: str) -> Path:
     file = path(task, source)
     if not file.with_suffix(".json").exists():
+        from sibench import tasks  # which needs this module
+
+        kind = tasks.task_type(task)
+        if source == "expert" and kind.script:
+            raise UserError(f"{task} has no expert policy: a script demonstrates it; see {task}/expert-v1, its dataset")
+        if source.startswith("bc-") and source[3:] not in map(str, kind.ladder):
+            raise UserError(f"{task} has no '{source}'; its ladder is of {', '.join(map(str, kind.ladder))}")
         program = "experts" if source == "expert" else "ladder"
         raise UserError(
             f"{task} has no shipped policy '{source}' ({file}.json); train it: "

@@ -20,7 +20,10 @@ from sibench import cli
 class Config:
     """Judge the paper's statements by the results there are."""
 
-    suites: tuple[str, ...] = ("sibench", "bimodal", "self-improve", "temperature", "mixture", "sqil")
+    suites: tuple[str, ...] = (
+        *("sibench", "bimodal", "self-improve", "temperature", "mixture", "sqil"),
+        *("manipulation", "manipulation-self-improve"),
+    )
     """Suites whose results count; sibench-x0.1 is one at a tenth of its updates."""
     results: Path = Path("results")
     """Folder of results, <results>/<suite>/<task>/<cell>.json."""

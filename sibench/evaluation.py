@@ -20,6 +20,7 @@ class Evaluation(NamedTuple):
     lengths: np.ndarray  # steps
     num_nonfinite: int  # episodes that the policy ended by an action that was not finite
     engine: str
+    progress: np.ndarray | None = None  # in [0, 1], how far each came (`Task.progress`), where returns are only success
 
 
 @functools.cache
@@ -64,4 +65,6 @@ def evaluate(
         played = rollout(environment, policy_act(policy.network, mode), policy.params, seed)
     else:
         played = rollout(environment, policy, None, seed, on_host=True)
-    return Evaluation(played.reward_sum, played.length, int(played.nonfinite.sum()), environment.backend)
+    return Evaluation(
+        played.reward_sum, played.length, int(played.nonfinite.sum()), environment.backend, played.progress
+    )

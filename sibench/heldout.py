@@ -12,7 +12,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from sibench import assets
+from sibench import assets, tasks
 from sibench.data.collect import uniform_act
 from sibench.evaluation import policy_act
 from sibench.ids import EPISODES, parse_id
@@ -62,6 +62,8 @@ def teachers(card: dict[str, Any]) -> list[tuple[Policy | None, int]]:
         return [(load(file), NUM)] if is_there else []
     id = parse_id(card["id"])
     if id.kind == "other":
+        return []
+    if tasks.task_type(id.task).script and id.kind in ("expert", "mix"):  # of a script nothing is known
         return []
     if id.kind != "mix":
         return [(None if id.source == "random" else assets.load_policy(id.task, id.source), NUM)]

@@ -8,6 +8,8 @@ from sibench.errors import UserError, unknown
 EPISODES = 1000
 LADDER = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
 """Numbers of demonstrations that the ladder's policies were trained on."""
+FEW = tuple(level for level in LADDER if level <= 200)
+"""The same, of manipulation."""
 MIXES = tuple(range(0, 1001, 100))
 """Experts among the 1000 episodes of the bimodal datasets."""
 VERSION = 1

@@ -241,7 +241,8 @@ def mean_of(words: str, need: Need, of: Callable[[list[Result]], np.ndarray]) ->
     (method,) = need.methods
 
     def interval(found: Sequence[Result], where: Sequence[str]) -> Interval:
-        return stats.interval([of(need.of(found, method, task)) for task in where])
+        own = need._replace(tasks=tuple(where))
+        return stats.interval([of(own.of(found, method, task)) for task in where])
 
     return Measure(words, (need,), interval)
 
@@ -259,7 +260,8 @@ def lead(a: str, b: str, kind: str = "ladder") -> Measure:
     name, of = ("outcome", of_chains(outcome)) if kind == "chain" else ("SI", si)
 
     def interval(found: Sequence[Result], where: Sequence[str]) -> Interval:
-        groups = ([of(need.of(found, method, task)) for task in where] for method in (a, b))
+        own = need._replace(tasks=tuple(where))
+        groups = ([of(own.of(found, method, task)) for task in where] for method in (a, b))
         return stats.difference(*groups)[0]
 
     return Measure(f"{name} of {a} minus {b}{ON[kind]}", (need,), interval)

@@ -22,7 +22,7 @@ import jax
 
 import sibench
 from sibench import cli, files, provenance, results, suites
-from sibench.algorithm import RunConfig, Spec
+from sibench.algorithm import RunConfig, Spec, tuned
 from sibench.data import storage
 from sibench.data.collect import build, check_recipe, is_built, parts
 from sibench.errors import UserError
@@ -125,11 +125,11 @@ def plan(config) -> tuple[list[Pack], int]:
 
 
 def learner(suite: suites.Suite, cell: Cell, scale: float) -> RunConfig:
-    """The method's config for a cell: its defaults, under the suite's settings, under the cell's."""
+    """The method's config for a cell: its defaults, under those of the task, the method, the suite and the cell."""
     method = METHODS[cell.method]
     found = module(method.file)
     own = {field.name for field in dataclasses.fields(found.Config)}
-    settings = {**method.settings, **suite.settings, **dict(cell.settings)}
+    settings = {**tuned(method.file, cell.task), **method.settings, **suite.settings, **dict(cell.settings)}
     settings = {name: value for name, value in settings.items() if name in own}
     config = found.Config(task=cell.task, dataset=(cell.dataset,), **settings)
     phases = [name for name in own if name == "steps" or name.endswith("_steps")]
@@ -144,7 +144,7 @@ def make_pack(config, suite: suites.Suite, cells: list[Cell], options: RunConfig
     folder = config.runs / config.suite_name / f"{cell.task}-{cell.method}-{digest}"
     options = dataclasses.replace(options, out=folder)
     file = METHODS[cell.method].file
-    defaults = type(options)(task=cell.task, dataset=options.dataset)
+    defaults = type(options)(task=cell.task, dataset=options.dataset, **tuned(file, cell.task))
     if suite.iterations:
         start = ["-m", "data_gen.self_improve", "--algorithm", file, "--start", cell.dataset]
         start += ["--iterations", str(suite.iterations), "--episodes", str(suite.episodes), "--drop-data"]

@@ -20,11 +20,20 @@ BLOCKS = ("collect", "select", "eval")
 """Blocks of seeds: datasets are made with `collect`, methods tuned on `select` and judged on `eval`."""
 MAX_LANES = {"c": 64, "mjx": 256}
 """Episodes at a time. A lane that is done waits for the others: few lanes waste less, and on a GPU many cost little."""
+BEGIN = 2**32 - 1
+"""What the key of an episode is folded with for the memory of a script; with 0 for its start, t for step t."""
 CHUNK = 50
 """Steps between refills of the lanes whose episode is over."""
 
 Act = Callable[[Any, jax.Array, jax.Array], jax.Array]
 """(parameters, observations [N, O], one key per observation [N]) -> actions [N, A]."""
+
+
+class Script(NamedTuple):
+    """Something that acts with a memory, in place of an `Act`."""
+
+    begin: Callable[[jax.Array], Any]  # one key per episode [N] -> what is remembered at its start
+    act: Callable[[Any, jax.Array, jax.Array], tuple[Any, jax.Array]]  # (memory, observations, keys) -> also actions
 
 
 class Episodes(NamedTuple):
@@ -36,6 +45,7 @@ class Episodes(NamedTuple):
     terminal: np.ndarray  # [E] whether it ended in a terminal state
     nonfinite: np.ndarray  # [E] whether the policy ended it by an action that is not finite
     initial_state: np.ndarray  # [E, nq + nv] float32, where the simulation began: qpos and qvel
+    progress: np.ndarray | None = None  # [E] the most of `Task.progress`
     obs: np.ndarray | None = None  # [E, H + 1, O], the last one of an episode included
     action: np.ndarray | None = None  # [E, H, A]
     reward: np.ndarray | None = None  # [E, H]
@@ -65,6 +75,7 @@ class _Lanes(NamedTuple):
     key: jax.Array  # [N] of the episode each lane plays
     time: jax.Array  # [N] steps into it
     active: jax.Array  # [N] whether it still goes on
+    memory: Any  # [N] of a `Script`; () of an `Act`
 
 
 class _Step(NamedTuple):
@@ -74,6 +85,7 @@ class _Step(NamedTuple):
     next_obs: jax.Array
     terminal: jax.Array
     nonfinite: jax.Array
+    progress: jax.Array | None
     time: jax.Array
     active: jax.Array  # whether this step is part of an episode
     over: jax.Array  # whether it is its last
@@ -81,7 +93,7 @@ class _Step(NamedTuple):
 
 def rollout(
     task: Task,
-    act: Act | Callable[[np.ndarray], Any],
+    act: Act | Script | Callable[[np.ndarray], Any],
     params: Any,
     seed: np.ndarray,
     *,
@@ -92,7 +104,7 @@ def rollout(
     """Play one episode for each seed.
 
     Args:
-        act: an `Act`; or, `on_host`, anything that maps a NumPy batch of observations to a batch of actions.
+        act: an `Act` or a `Script`; or, `on_host`, any map of a NumPy batch of observations to a batch of actions.
         record: keep observations, actions and rewards, not only the returns.
         progress: called now and then with the number of episodes and steps done.
     """
@@ -129,8 +141,9 @@ def rollout(
 
 
 @functools.lru_cache(maxsize=16)
-def _compiled(task: Task, act: Act | None):
+def _compiled(task: Task, act: Act | Script | None):
     """The jitted functions of a rollout; made once for each task and policy function."""
+    script = act if isinstance(act, Script) else None
 
     # on a CPU the same bits, compiled in a fraction of the time; and it runs once in many steps
     options = {"xla_backend_optimization_level": 1} if task.backend == "c" else None
@@ -139,7 +152,8 @@ def _compiled(task: Task, act: Act | None):
     def reset(keys: jax.Array) -> _Lanes:
         state = jax.vmap(task.reset)(jax.vmap(jax.random.fold_in, (0, None))(keys, 0))
         num = keys.shape[0]
-        return _Lanes(state, keys, jnp.zeros(num, jnp.int32), jnp.ones(num, bool))
+        memory = script.begin(jax.vmap(jax.random.fold_in, (0, None))(keys, BEGIN)) if script else ()
+        return _Lanes(state, keys, jnp.zeros(num, jnp.int32), jnp.ones(num, bool), memory)
 
     def step(lanes: _Lanes, action: jax.Array) -> tuple[_Lanes, _Step]:
         nonfinite = ~jnp.isfinite(action).all(-1)
@@ -154,16 +168,20 @@ def _compiled(task: Task, act: Act | None):
             next_obs=after.obs,
             terminal=terminal,
             nonfinite=nonfinite,
+            progress=jax.vmap(task.progress)(after.pipeline_state),
             time=lanes.time,
             active=lanes.active,
             over=over,
         )
-        return _Lanes(after, lanes.key, lanes.time + 1, lanes.active & ~over), trace
+        return lanes._replace(state=after, time=lanes.time + 1, active=lanes.active & ~over), trace
 
     @jax.jit
     def scan(lanes: _Lanes, params: Any) -> tuple[_Lanes, _Step]:
         def body(lanes, _):
             keys = jax.vmap(jax.random.fold_in)(lanes.key, lanes.time + 1)
+            if script:
+                memory, action = script.act(lanes.memory, lanes.state.obs, keys)
+                return step(lanes._replace(memory=memory), action)
             return step(lanes, act(params, lanes.state.obs, keys))
 
         return jax.lax.scan(body, lanes, length=CHUNK)
@@ -209,6 +227,7 @@ def _allocate(task: Task, seed: np.ndarray, record: bool) -> Episodes:
         terminal=np.zeros(num, bool),
         nonfinite=np.zeros(num, bool),
         initial_state=np.zeros((num, task.model.nq + task.model.nv), np.float32),
+        progress=None if type(task).progress is Task.progress else np.zeros(num),
     )
     if not record:
         return episodes
@@ -225,6 +244,8 @@ def _write(episodes: Episodes, trace: _Step, lane_episode: np.ndarray) -> None:
     episode, time = lane_episode[lane], trace.time[row, lane]
     np.add.at(episodes.length, episode, 1)
     np.add.at(episodes.reward_sum, episode, trace.reward[row, lane].astype(np.float64))
+    if episodes.progress is not None:
+        np.maximum.at(episodes.progress, episode, trace.progress[row, lane])
     if episodes.obs is not None:
         episodes.obs[episode, time] = trace.obs[row, lane]
         episodes.obs[episode, time + 1] = trace.next_obs[row, lane]  # overwritten by the next step, save the last

@@ -11,9 +11,10 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from sibench.errors import unknown
-from sibench.ids import EPISODES, LADDER, MIXES
+from sibench.ids import EPISODES, FEW, LADDER, MIXES
 
 TASKS = ("halfcheetah", "hopper", "walker2d", "ant")
+MANIPULATION = ("lift", "can", "square")
 
 
 class Method(NamedTuple):
@@ -107,12 +108,12 @@ SMALL = {
 QUICK = SMALL | {
     "hidden": (96, 96),
     "learning_rate": 4e-3,
-    "steps": 14_000,
+    "steps": 12_000,
     "disc_steps": 2000,
     "inverse_steps": 4000,
     "evals": 1,
     "eval_episodes": 2,
-    "final_episodes": 50,
+    "final_episodes": 40,
 }
 
 _suites = (
@@ -172,6 +173,17 @@ _suites = (
         "self-improve",
         "a method applied again and again to its own output (figures 6, 14)",
         grid(TASKS, ("bc", "bco", "vfo-bin", "awr", "smodice-kl", "dilo"), ladder(1, 5)),
+        iterations=20,
+    ),
+    Suite(
+        "manipulation",
+        "improvement in success: lift, can, square (figures 3, 11)",
+        grid(MANIPULATION, ("bc", "bco", "vfo-bin", "vfo-disc", "awr", "smodice-chi2", "dilo"), ladder(*FEW)),
+    ),
+    Suite(
+        "manipulation-self-improve",
+        "self-improvement of success (figure 7)",
+        grid(MANIPULATION, ("bc", "vfo-bin", "awr"), ladder(5, 20)),
         iterations=20,
     ),
     Suite(

@@ -169,7 +169,7 @@ class Run:
         shown += [f"{name} {value.mean():.3g}" for name, value in losses.items()]
         last = self.evaluations[-1]["returns"] if self.evaluations else []
         if means := [np.mean(values) for values in last if values]:
-            shown.append(f"return {np.mean(means):.0f} +- {np.std(means):.0f}")
+            shown.append(f"return {np.mean(means):.4g} +- {np.std(means):.3g}")
         if rate > 0:
             shown.append(f"{rate:.0f} updates/s  {(self.total - done) / rate / 60:.0f} min left")
         line = "  ".join(shown)
@@ -216,9 +216,11 @@ class Run:
                 "num_nonfinite": judged.num_nonfinite,
                 "nll": None if (other := self.held_out[self.lanes[index].dataset]) is None else other.nll(policy),
             }
+            if judged.progress is not None:
+                known["progress"] = np.round(judged.progress, 3).tolist()
             files.write_atomic(where / "final.json", files.to_json(known))
         mean, std = np.mean(known["returns"]), np.std(known["returns"])
-        print(f"{where}: return {mean:.0f} +- {std:.0f} of {len(known['returns'])}", flush=True)
+        print(f"{where}: return {mean:.4g} +- {std:.3g} of {len(known['returns'])}", flush=True)
         return known
 
     def result(self, lane: Lane, rows: list[dict]) -> dict[str, Any]:

@@ -10,6 +10,7 @@ import pytest
 
 REPO = Path(__file__).parents[1]
 TASKS = ("ant", "halfcheetah", "hopper", "walker2d")
+MANIPULATION = ("can", "lift", "square")
 
 EXPERTS = tuple(task for task in TASKS if (REPO / "sibench" / "assets" / task / "expert.json").exists())
 """Tasks that have an expert yet."""

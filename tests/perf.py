@@ -88,7 +88,7 @@ def main() -> None:
     print(f"{threads()} processors, {NUM} simulations; environment steps per second, median of {ROUNDS} rounds\n")
     header = ("task", "policy", "physics", "Batch", "gym one", "gym async", "physics/Batch", "policy/gym best")
     print("".join(f"{name:>16}" for name in header))
-    for name in tasks.names():
+    for name in (name for name in tasks.names() if tasks.task_type(name).gymnasium_id):
         task = tasks.make(name, "c")
         network = BinsPolicy(task.action_size)
         params = network.init(jax.random.key(0), jnp.zeros((1, task.observation_size)))

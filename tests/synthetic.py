@@ -9,7 +9,7 @@ import numpy as np
 
 from sibench import results, suites, tasks
 from sibench.ids import LADDER
-from sibench.suites import Cell, base
+from sibench.suites import MANIPULATION, Cell, base
 
 STEPS, TEACHER = 1000, 8.0
 QUALITY = {
@@ -17,6 +17,9 @@ QUALITY = {
     "halfcheetah": (-0.02, 0.02, 0.0, 0.05, 0.3, 0.65, 0.89, 0.94, 0.97, 0.98),
     "hopper": (0.30, 0.46, 0.91, 0.98, 1.0, 0.998, 1.0, 1.0, 0.998, 1.0),
     "walker2d": (0.17, 0.5, 0.86, 0.93, 0.976, 0.984, 1.0, 1.0, 0.998, 1.0),
+    "lift": (0.1, 0.22, 0.46, 0.67, 0.7, 0.82, 0.88, 0.92),
+    "can": (0.0, 0.01, 0.01, 0.07, 0.14, 0.54, 0.83, 0.88),
+    "square": (0.01, 0.0, 0.0, 0.02, 0.1, 0.14, 0.44, 0.69),
 }
 """Of the ladder's data, about."""
 
@@ -36,6 +39,8 @@ def like_paper(cell: Cell, quality: float, is_chain: bool = False) -> float:
         return 0.3 * (0.5 - quality)
     if is_chain and method in ("smodice-kl", "dilo"):
         return -0.1 * quality
+    if cell.task in MANIPULATION and method in ("awr", "vfo-disc", "smodice-chi2"):
+        return {"awr": 0.07 if is_chain else 0.45, "vfo-disc": 0.3, "smodice-chi2": -0.4}[method] * headroom
     if is_chain:
         return {"bc": 0.0, "bco": 0.04, "vfo-bin": 0.08, "awr": 0.09}[method] * headroom
     if method == "sqil":
@@ -51,6 +56,8 @@ def unlike_paper(cell: Cell, quality: float, is_chain: bool = False) -> float:
     method, settings, headroom = cell.method, dict(cell.settings), max(0.0, 1 - quality)
     if cell.dataset.startswith("mix"):
         return {"bc": -0.05, "smodice-kl": 0.2 * quality, "dilo": 0.2 * quality}.get(method, 0.5 * headroom)
+    if cell.task in MANIPULATION and method in ("awr", "smodice-chi2"):
+        return -0.005 if is_chain else 0.3 * headroom
     if is_chain:
         falls = {"bc": 0.07, "bco": 0.06, "vfo-bin": 0.04, "awr": 0.005, "smodice-kl": 0.035, "dilo": 0.08}
         return -falls[method]

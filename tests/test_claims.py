@@ -8,12 +8,13 @@ import synthetic
 from conftest import command
 
 from sibench import judging, paper
+from sibench.claims import Config
 from sibench.errors import UserError
 from sibench.judging import FAILS, HOLDS, NOT_JUDGED, NOT_RUN, Need, inside
 from sibench.stats import Interval
 from sibench.suites import TASKS
 
-SUITES = ("sibench", "bimodal", "self-improve", "temperature", "mixture", "sqil")
+SUITES = Config.suites
 CLAIMS = {claim.id: claim for claim in paper.CLAIMS}
 TESTED = [id for id, claim in CLAIMS.items() if not isinstance(claim.test, str)]
 

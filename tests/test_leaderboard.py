@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import chromium
 import jax
@@ -719,3 +720,28 @@ def test_parse_says_where():
         "x: its name: 'b\\n'; allowed: 1 to 80 visible characters",
         "x.a[1]: 2.5; allowed: a whole number",
     ]
+
+
+def test_lanes_of_successes_and_failures_may_coincide():
+    def problems(*lanes):
+        made = [
+            SimpleNamespace(returns=r, lengths=n, returns_sha256=sub.returns_sha256(r), policy_sha256=policy)
+            for r, n, policy in lanes
+        ]
+        return len(list(sub._twice(SimpleNamespace(cells=[SimpleNamespace(lanes=made)]))))
+
+    success, failure = (0.0, 1.0, 1.0), (0.0, 0.0, 0.0)
+    assert problems((success, (400, 40, 60), None), (success, (400, 41, 60), None)) == 0
+    assert problems((success, (400, 40, 60), None), (success, (400, 40, 60), None)) == 1
+    assert problems((failure, (400,) * 3, None), (failure, (400,) * 3, None)) == 0
+    assert problems((failure, (400,) * 3, "a"), (failure, (400,) * 3, "a")) == 1
+    assert problems(((1.5, 2.5, 3.5), (9, 9, 9), None), ((1.5, 2.5, 3.5), (9, 9, 8), None)) == 1
+
+
+def test_rare_successes_may_be_missed_by_a_replay(monkeypatch):
+    monkeypatch.setattr(verify, "teachers", lambda card: [(None, 20)])
+    monkeypatch.setattr(verify, "play", lambda policy, cell, seeds: np.zeros(len(seeds)))
+    for claimed, passes in ((0.003, True), (0.1, False)):
+        data = SimpleNamespace(id="can/bc-2-v1", num_episodes=1000, return_mean=claimed)
+        check = verify._check_background(SimpleNamespace(background=data), np.arange(500, dtype=np.uint64), 0.01)
+        assert check.passed == passes

@@ -17,7 +17,7 @@ import pytest
 from conftest import REPO
 from learners import FILES, dataset, equal, module, small, take, variants
 
-from sibench import policies, train
+from sibench import algorithm, policies, tasks, train
 from sibench.algorithm import Spec, run
 from sibench.batches import make_data, sample, sample_openings, sample_pairs
 from sibench.errors import UserError
@@ -291,6 +291,7 @@ def test_killed_and_resumed(undisturbed, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(3600)
 def test_killed_20_times_and_resumed(undisturbed, tmp_path):
     for trial in range(5):
         kill_and_resume(undisturbed, tmp_path / str(trial), 4)
@@ -339,11 +340,21 @@ def test_help_says_what_a_flag_means():
 def test_tuned_settings_lie_under_the_command_line(monkeypatch):
     seen = []
     monkeypatch.setattr(train, "train", lambda config, make: seen.append(config.temperature))
-    tuned = {"hopper": {"temperature": 3.0}}
+    monkeypatch.setitem(algorithm.TUNED, "hopper", {"vfo": {"temperature": 3.0}})
     for task, more in (("hopper", []), ("walker2d", []), ("hopper", ["--temperature", "5"])):
         monkeypatch.setattr(sys, "argv", ["vfo.py", "--task", task, "--dataset", "random", *more])
-        run(module("vfo").Config, None, tuned)
+        run(module("vfo").Config, None)
     assert seen == [3.0, 1.0, 5.0]
+
+
+def test_what_is_tuned_is_there():
+    for task, of_methods in algorithm.TUNED.items():
+        assert task in tasks.names()
+        for method, settings in of_methods.items():
+            config = module(method or "bc").Config(task=task, dataset=("expert",), **settings)
+            assert all(getattr(config, name) == value for name, value in settings.items())
+    assert algorithm.tuned("vfo", "can") == {"hidden": (1024, 1024), "weight_decay": 0.1, "temperature": 0.1}
+    assert algorithm.tuned("bc", "hopper") == {}
 
 
 def test_weight_decay_leaves_the_statistics_alone():

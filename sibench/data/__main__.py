@@ -51,6 +51,18 @@ class ImportD4rl:
 
 
 @dataclass(frozen=True)
+class ImportRobomimic:
+    """Store a robomimic HDF5 file with low-dimensional observations as a dataset."""
+
+    file: Positional[Path]
+    """The HDF5 file, such as low_dim_v141.hdf5."""
+    id: Positional[str]
+    """What to call it, such as can/robomimic-ph."""
+    mask: str = ""
+    """Filter key, such as train; all demonstrations if not given."""
+
+
+@dataclass(frozen=True)
 class ImportMinari:
     """Store a local Minari dataset as a dataset."""
 
@@ -75,6 +87,7 @@ Command = (
     | Annotated[Show, subcommand("show")]
     | Annotated[Verify, subcommand("verify")]
     | Annotated[ImportD4rl, subcommand("import-d4rl")]
+    | Annotated[ImportRobomimic, subcommand("import-robomimic")]
     | Annotated[ImportMinari, subcommand("import-minari")]
     | Annotated[ExportMinari, subcommand("export-minari")]
 )
@@ -90,6 +103,8 @@ def main(command: Command) -> None:
             verify(ids, replays)
         case ImportD4rl(file, id, max_episode_steps):
             store(id, lambda task: interop().from_d4rl(file, task, max_episode_steps))
+        case ImportRobomimic(file, id, mask):
+            store(id, lambda task: interop().from_robomimic(file, task, mask))
         case ImportMinari(minari_id, id):
             store(id, lambda task: interop().from_minari(minari_id, task))
         case ExportMinari(id, minari_id):
@@ -136,8 +151,8 @@ def list_datasets() -> None:
             quality = tasks.quality(id.task, card["return_mean"])
             quality = "-" if quality is None else f"{quality:.3f}"
             print(
-                f"{id!s:<28}{card['num_episodes']:>9}{card['num_steps']:>10}{card['return_mean']:>9.1f}"
-                f"{card['return_std']:>7.1f}{quality:>9}  {card['engine']}"
+                f"{id!s:<28}{card['num_episodes']:>9}{card['num_steps']:>10}{card['return_mean']:>9.5g}"
+                f"{card['return_std']:>7.4g}{quality:>9}  {card['engine']}"
             )
         except UserError as error:
             print(f"{id!s:<28}{error}")

@@ -7,25 +7,43 @@ from typing import Any
 import jax
 import numpy as np
 
-from sibench import assets, files, provenance, tasks
+from sibench import assets, files, provenance, scripted, tasks
 from sibench.data import Dataset, storage
 from sibench.errors import UserError
 from sibench.evaluation import policy_act
 from sibench.ids import Id
-from sibench.rollout import Act, rollout, seeds
+from sibench.policies import Policy
+from sibench.rollout import Act, Script, rollout, seeds
 
 
 def recipe(id: Id) -> dict[str, Any]:
     """What a dataset is made of, save the engine; a stored one with another recipe is stale."""
-    policy = "uniform" if id.source == "random" else assets.policy_sha256(id.task, id.source)
     return {
         "id": str(id),
         "task": tasks.task_id(id.task),
-        "policy": policy,
+        "policy": player_id(id),
         "mode": "sample",
         "seeds": f"collect/{seed_name(id)}",
         "num_episodes": id.episodes,
     }
+
+
+def player_id(id: Id) -> str:
+    """Who plays: the hash of a shipped policy, or the name of what is none."""
+    if id.source == "random":
+        return "uniform"
+    script = tasks.task_type(id.task).script
+    return script if script and id.source == "expert" else assets.policy_sha256(id.task, id.source)
+
+
+def player(task: tasks.Task, source: str) -> tuple[Act | Script, Any, Policy | None]:
+    """What acts, its parameters, and the policy if it is one."""
+    if source == "random":
+        return uniform_act(task.action_size), None, None
+    if source == "expert" and task.script:
+        return scripted.script(task.name), None, None
+    policy = assets.load_policy(task.name, source)
+    return policy_act(policy.network, "sample"), policy.params, policy
 
 
 def seed_name(id: Id) -> str:
@@ -88,17 +106,13 @@ def collect(
 ) -> Dataset:
     """Play the episodes of a dataset."""
     task = tasks.make(id.task, engine)
-    if id.source == "random":
-        act, params = uniform_act(task.action_size), None
-    else:
-        policy = assets.load_policy(id.task, id.source)
-        act, params = policy_act(policy.network, "sample"), policy.params
+    act, params, _ = player(task, id.source)
     return play(task, act, params, recipe(id) | {"command": storage.command(id)}, progress)
 
 
 def play(
     task: tasks.Task,
-    act: Act,
+    act: Act | Script,
     params: Any,
     card: dict[str, Any],
     progress: Callable[[int, int], None] = lambda episodes, steps: None,

@@ -1,15 +1,16 @@
-"""Datasets from and to other suites' formats: Minari (through the minari package) and D4RL's HDF5.
+"""Datasets from and to other suites' formats: Minari (through the minari package), D4RL's and robomimic's HDF5.
 
 Ours are float32. Minari data that is float64 is rounded on import, which the card says; the other way nothing is lost.
 """
 
+import re
 from pathlib import Path
 
 import numpy as np
 
 from sibench import tasks
 from sibench.data import Dataset, storage
-from sibench.errors import UserError
+from sibench.errors import UserError, unknown
 
 OVERSHOOT = 1e-4
 """How far an action of another suite may leave [-1, 1] and still be clipped to it."""
@@ -45,7 +46,7 @@ def to_minari(dataset: Dataset, minari_id: str) -> None:
         minari.create_dataset_from_buffers(
             minari_id,
             buffers,
-            env=gymnasium.make(task.gymnasium_id, **task.gymnasium_options).spec,
+            env=gymnasium.make(task.gymnasium_id, **task.gymnasium_options).spec if task.gymnasium_id else None,
             observation_space=task.observation_space,
             action_space=task.action_space,
             algorithm_name=str(dataset.card.get("id")),
@@ -172,6 +173,98 @@ def from_d4rl(path: Path, task: str, max_episode_steps: int = 1000) -> Dataset:
         "dropped_steps": num - len(kept),
     }
     return _dataset(task, columns, new_terminal, truncated, lengths, card)
+
+
+LOW_DIM = ("robot0_eef_pos", "robot0_eef_quat", "robot0_gripper_qpos", "object")
+"""robomimic's names of what the manipulation tasks observe, in their order."""
+
+
+def from_robomimic(path: Path, task: str, mask: str = "") -> Dataset:
+    """A robomimic file with low-dimensional observations as one of ours: all demonstrations, or those of a filter key.
+
+    An episode ends with its first reward, which is success, as in our tasks; what was recorded afterwards is left out.
+    robomimic's `dones` may mean success, the end of the recording, or both, and are not read. A file without
+    `next_obs` does not tell the last observation: the last step is treated as in `from_d4rl`. Numbers stay as they
+    are, in robosuite's frames: its table is 0.8 m high, and its gripper's rotation is counted from another one.
+    """
+    import h5py
+
+    observations, actions, rewards, terminals, lengths, steps, size = [], [], [], [], [], 0, 0
+    try:
+        with h5py.File(path, "r") as file:
+            data = _group(file, "data")
+            for name in _demos(file, mask):
+                demo = _group(data, name)
+                obs, next_obs = (_low_dim(demo, what) for what in ("obs", "next_obs"))
+                action, reward = (storage.read_column(demo, column, None) for column in ("actions", "rewards"))
+                columns = [column for column in (obs, next_obs, action, reward) if column is not None]
+                if len({len(column) for column in columns}) != 1 or not len(reward):
+                    raise ValueError(f"'{name}' has columns of {[len(column) for column in columns]} rows")
+                if not np.isin(reward, (0, 1)).all():
+                    raise ValueError(f"'{name}' has rewards beside 0 and 1; take the file with sparse ones")
+                if (size := size + sum(column.nbytes for column in columns)) > storage.MAX_COLUMN_BYTES:
+                    raise ValueError(f"more than {storage.MAX_COLUMN_BYTES >> 20} MiB")
+                success = np.flatnonzero(reward)
+                stop = int(success[0]) + 1 if len(success) else len(reward)
+                if next_obs is not None:
+                    last = next_obs[stop - 1]
+                elif len(success):
+                    last = obs[min(stop, len(obs) - 1)]
+                else:
+                    stop -= 1
+                    last = obs[stop]
+                steps += len(reward)
+                if stop > 0:
+                    observations += [obs[:stop], last[None]]
+                    actions.append(action[:stop])
+                    rewards.append(reward[:stop])
+                    terminals.append(len(success) > 0)
+                    lengths.append(stop)
+        if not lengths:
+            raise ValueError("it holds no complete step")
+        parts = {"observations": observations, "actions": actions, "rewards": rewards}
+        columns = {name: np.concatenate(arrays) for name, arrays in parts.items()}
+    except (OSError, ValueError, KeyError, RuntimeError, TypeError) as error:
+        raise UserError(f"{path}: not a low-dimensional robomimic file that can be read: {error}") from None
+    ends = np.cumsum(lengths) - 1
+    terminal, truncated = np.zeros((2, ends[-1] + 1), bool)
+    terminal[ends], truncated[ends] = terminals, ~np.array(terminals)
+    card = {"source": f"robomimic {path.name}", "mask": mask or "all", "dropped_steps": steps - sum(lengths)}
+    return _dataset(task, columns, terminal, truncated, lengths, card)
+
+
+def _demos(file, mask: str) -> list[str]:
+    """Names, in the order of their numbers."""
+    names = list(file["data"])
+    if mask:
+        masks = _group(file, "mask") if "mask" in file else {}
+        if mask not in masks:
+            raise unknown("mask", mask, sorted(masks)[:20])
+        names = [
+            name.decode() if isinstance(name, bytes) else str(name)
+            for name in storage.read_names(masks, mask, len(names))
+        ]
+    if wrong := [name for name in names if not re.fullmatch(r"demo_\d{1,9}", name)]:
+        raise ValueError(f"demonstrations are called demo_<number>, not {wrong[0][:40]!a}")
+    return sorted(names, key=lambda name: int(name.removeprefix("demo_")))
+
+
+def _low_dim(demo, what: str) -> np.ndarray | None:
+    if what == "next_obs" and what not in demo:
+        return None
+    group = _group(demo, what)
+    if missing := [name for name in LOW_DIM if name not in group]:
+        raise ValueError(f"'{what}' has no {', '.join(missing)}, but {', '.join(sorted(group)[:20])!a}")
+    return np.concatenate([storage.read_column(group, name, None) for name in LOW_DIM], axis=1)
+
+
+def _group(parent, name: str):
+    """A group that is in this very file."""
+    import h5py
+
+    if not isinstance(parent.get(name, getlink=True), h5py.HardLink) or not isinstance(parent[name], h5py.Group):
+        raise ValueError(f"'{name}' is no group, or a link")
+    return parent[name]
 
 
 def _dataset(task, columns, terminal, truncated, lengths, card, seeds=None, initial_states=None) -> Dataset:

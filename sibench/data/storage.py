@@ -135,17 +135,19 @@ def read_hdf5(path: Path, columns: dict[str, Any]) -> dict[str, np.ndarray]:
         return {name: read_column(file, name, dtype) for name, dtype in columns.items()}
 
 
+def read_names(group, name: str, most: int) -> np.ndarray:
+    """One array of at most so many byte strings."""
+    column = _plain(group, name)
+    if column.ndim != 1 or column.dtype.kind not in "SO" or len(column) > most or column.nbytes > MAX_CHUNK_BYTES:
+        raise ValueError(f"'{name}' is no list of at most {most} names")
+    return column[()]
+
+
 def read_column(group, name: str, dtype: Any) -> np.ndarray:
     """One numeric array of an HDF5 group, if it is a plain one whose bytes are in this very file."""
     import h5py
 
-    if not isinstance(group.get(name, getlink=True), h5py.HardLink):
-        raise ValueError(f"'{name}' is a link")
-    column = group[name]
-    if not isinstance(column, h5py.Dataset):
-        raise ValueError(f"'{name}' is not an array")
-    if column.is_virtual or column.external:
-        raise ValueError(f"'{name}' keeps its data in another file")
+    column = _plain(group, name)
     if column.dtype.kind not in "biuf" or (dtype is not None and column.dtype != dtype):
         raise ValueError(f"'{name}' is of type {column.dtype}, expected {np.dtype(dtype) if dtype else 'numbers'}")
     if column.ndim not in (1, 2):
@@ -160,6 +162,20 @@ def read_column(group, name: str, dtype: Any) -> np.ndarray:
     if column.chunks and int(np.prod(column.chunks, dtype=object)) * column.dtype.itemsize > MAX_CHUNK_BYTES:
         raise ValueError(f"'{name}' has chunks of shape {column.chunks}")
     return column[()]
+
+
+def _plain(group, name: str):
+    """An array whose bytes are in this very file."""
+    import h5py
+
+    if not isinstance(group.get(name, getlink=True), h5py.HardLink):
+        raise ValueError(f"'{name}' is a link")
+    column = group[name]
+    if not isinstance(column, h5py.Dataset):
+        raise ValueError(f"'{name}' is not an array")
+    if column.is_virtual or column.external:
+        raise ValueError(f"'{name}' keeps its data in another file")
+    return column
 
 
 def inconsistency(columns: dict[str, np.ndarray]) -> str | None:

@@ -150,7 +150,9 @@ def _check_background(cell: sub.Cell, seeds: np.ndarray, level: float) -> Check:
     ends = np.cumsum([round(len(seeds) * num / sum(num for _, num in behind)) for _, num in behind])
     shares = np.split(seeds, ends[:-1])
     found = np.concatenate([play(policy, cell, share) for (policy, _), share in zip(behind, shares, strict=True)])
-    error = float(np.std(found, ddof=1)) * math.sqrt(1 / data.num_episodes + 1 / len(found))
+    # of successes and failures (Agresti and Coull): if all fail here, some may have succeeded there
+    seen = [*found, 0, 1, 0, 1] if set(found) <= {0, 1} else found
+    error = float(np.std(seen, ddof=1)) * math.sqrt(1 / data.num_episodes + 1 / len(found))
     reach = float(stats.t.ppf(1 - level / 2, len(found) - 1)) * error + ROUNDING
     return Check(f"{data.id}, the data", data.return_mean, float(np.mean(found)), reach, 1.0, 0.0)
 
@@ -163,7 +165,7 @@ def level(verification: Verification | None) -> str:
 
 def _say(check: Check) -> None:
     print(
-        f"{check.what}: claimed {check.claimed:.1f}, found {check.found:.1f}, may differ by {check.reach:.1f}; "
+        f"{check.what}: claimed {check.claimed:.4g}, found {check.found:.4g}, may differ by {check.reach:.3g}; "
         f"one distribution: p = {check.p:.2g} {'good' if check.passed else 'FAILED'}",
         flush=True,
     )

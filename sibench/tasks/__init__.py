@@ -34,9 +34,14 @@ def names() -> list[str]:
 
 def task_id(name: str) -> str:
     """`hopper-v1` for `hopper`."""
+    task = task_type(name)
+    return f"{task.name}-v{task.version}"
+
+
+def task_type(name: str) -> type[Task]:
     if name not in _registry():
         raise unknown("task", name, names())
-    return f"{_registry()[name].name}-v{_registry()[name].version}"
+    return _registry()[name]
 
 
 def quality(name: str, mean_return: float) -> float | None:

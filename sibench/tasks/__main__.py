@@ -8,12 +8,19 @@ from sibench import tasks
 
 def table() -> str:
     """The table of the README."""
-    lines = ["| task | Gymnasium | observations | actions | random | expert |", "| --- | --- | --- | --- | --- | --- |"]
+    lines = [
+        "| task | the same as, or modelled on | observations | actions | random | expert |",
+        "| --- | --- | --- | --- | --- | --- |",
+    ]
     for name in tasks.names():
-        task, references = tasks.make(name, "c"), tasks.references(name) or {}
-        returns = [f"{r['mean']:.0f} ± {r['std']:.0f}" for r in (references.get(p) for p in ("random", "expert")) if r]
-        returns = returns or ["not measured"] * 2
-        cells = (f"`{task.id}`", task.gymnasium_id, task.observation_size, task.action_size, *returns)
+        task, references = tasks.make(name, "c"), tasks.references(name)
+        digits = 2 if references and references["expert"]["mean"] <= 1 else 0  # a return of 1 is a success
+        returns = ["not measured"] * 2
+        if references:
+            measured = (references["random"], references["expert"])
+            returns = [f"{one['mean']:.{digits}f} ± {one['std']:.{digits}f}" for one in measured]
+        origin = task.gymnasium_id or task.modelled_on
+        cells = (f"`{task.id}`", origin, task.observation_size, task.action_size, *returns)
         lines.append("| " + " | ".join(map(str, cells)) + " |")
     return "\n".join(lines)
 

@@ -10,11 +10,12 @@ import mujoco
 import numpy as np
 from brax.envs.base import Env, State
 
+from sibench.ids import LADDER
 from sibench.physics import PhysicsState, make_physics
 
 
 class Task(Env):
-    """A task family subclasses this and gives the eight members below; `reset` and `step` are the same for all.
+    """A task family subclasses this and gives what has no value below; `reset` and `step` are the same for all.
 
     Actions are clipped to [-1, 1], as every task here has it. A time-out is not part of `step`: whoever
     rolls out counts to `horizon` and marks the last step `truncated`, and `done` means `terminal`.
@@ -22,11 +23,20 @@ class Task(Env):
 
     name: str
     version: int
-    gymnasium_id: str
+    gymnasium_id: str | None = None
+    """The environment of Gymnasium that it is the same as, if there is one."""
+    modelled_on: str = ""
+    """What it resembles, if it is not the same."""
     gymnasium_options: ClassVar[dict] = {}
     horizon: int = 1000
     frame_skip: int
     fields: tuple[str, ...]
+    """MjData's that the members below read."""
+
+    ladder: tuple[int, ...] = LADDER
+    """Numbers of demonstrations that its behaviour policies are cloned from."""
+    script: str | None = None
+    """Name and version of the script (sibench/scripted.py) that is the task's expert, if that is no policy."""
 
     model: mujoco.MjModel
 
@@ -44,6 +54,14 @@ class Task(Env):
         """1.0 where the task ends for good, so that nothing is earned afterwards."""
         raise NotImplementedError
 
+    def progress(self, state: PhysicsState) -> jax.Array | None:
+        """How far one has come, in [0, 1], in a task that rewards nothing but success; None in others."""
+        return None
+
+    def control(self, state: PhysicsState, action: jax.Array) -> jax.Array:
+        """What the actuators are told: the action itself, if a task does not say otherwise."""
+        return action
+
     def __init__(self, engine: str = "auto"):
         self.physics = make_physics(self.model, self.frame_skip, self.fields, engine)
 
@@ -60,7 +78,7 @@ class Task(Env):
 
     def step(self, state: State, action: jax.Array) -> State:
         action = jnp.clip(action, -1.0, 1.0)
-        physics = self.physics.step(state.pipeline_state, action)
+        physics = self.physics.step(state.pipeline_state, self.control(state.pipeline_state, action))
         return state.replace(
             pipeline_state=physics,
             obs=self.observe(physics),

@@ -1,0 +1,319 @@
+"""Lift, Can and Square: are grasps real, is success what it should be, and does the demonstrator succeed?"""
+
+import json
+from pathlib import Path
+
+import h5py
+import jax
+import jax.numpy as jnp
+import mujoco
+import numpy as np
+import pytest
+from conftest import MANIPULATION, command
+
+import sibench
+from sibench import files, scripted, tasks
+from sibench.data import interop, storage
+from sibench.data.collect import player
+from sibench.data.verify import verify
+from sibench.errors import UserError
+from sibench.ids import parse_id
+from sibench.physics import PhysicsState
+from sibench.rollout import MAX_LANES, rollout, seeds
+
+OBJECT = slice(8, 11)
+
+
+def played(name: str, num: int, **options):
+    task = tasks.make(name, "c")
+    act, params, _ = player(task, "expert")
+    return task, rollout(task, act, params, seeds("select", f"test/{name}", num), **options)
+
+
+@pytest.fixture(scope="module")
+def episodes():
+    """The demonstrator's, recorded."""
+    return {name: played(name, 32, record=True) for name in MANIPULATION}
+
+
+@pytest.mark.parametrize("name", MANIPULATION)
+def test_observations_are_those_of_the_simulation(name, episodes):
+    """What MuJoCo itself says of the poses, at a hundred steps on the way; in robosuite's order, quaternions xyzw."""
+    task, shown = episodes[name]
+    assert task.observation_size == shown.obs.shape[-1] == {"lift": 19, "can": 23, "square": 23}[name]
+    data = mujoco.MjData(task.model)
+    state = task.reset(jax.random.key(0))
+    step = jax.jit(task.step)
+    for action in shown.action[0, :100]:
+        state = step(state, action)
+        if state.done:
+            break
+        data.qpos[:] = state.pipeline_state.fields["qpos"]
+        mujoco.mj_kinematics(task.model, data)
+        eef, thing = data.body("gripper"), data.body("object")
+        back, relative, position = np.zeros(4), np.zeros(4), np.zeros(3)
+        mujoco.mju_negQuat(back, eef.xquat)
+        mujoco.mju_mulQuat(relative, back, thing.xquat)
+        mujoco.mju_rotVecQuat(position, thing.xpos - eef.xpos, back)
+        seen = (position, np.roll(relative, -1)) if name != "lift" else (eef.xpos - thing.xpos,)
+        fingers = (data.qpos[6:7], -data.qpos[7:8])
+        robot = (eef.xpos, np.roll(eef.xquat, -1), *fingers)
+        expected = np.concatenate([*robot, thing.xpos, np.roll(thing.xquat, -1), *seen])
+        # a quaternion and its negative are the same rotation
+        ours = np.asarray(state.obs)
+        for start in (3, 12, 19) if name != "lift" else (3, 12):
+            if ours[start : start + 4] @ expected[start : start + 4] < 0:
+                expected[start : start + 4] *= -1
+        np.testing.assert_allclose(ours, expected, atol=2e-6)
+
+
+@pytest.mark.parametrize("name", MANIPULATION)
+def test_actions_move_turn_and_grip(name):
+    task = tasks.make(name, "c")
+    step, start = jax.jit(task.step), task.reset(jax.random.key(1))
+    roll, pitch, yaw = 5, 4, 3  # joints
+    for index, joint in enumerate((0, 1, 2, roll, pitch, yaw)):
+        state = start
+        for _ in range(4):
+            state = step(state, jnp.eye(7)[index] * (-1.0 if index == 2 else 1.0))
+        moved = state.pipeline_state.fields["qpos"][:6] - start.pipeline_state.fields["qpos"][:6]
+        assert np.argmax(np.abs(moved / np.array([1, 1, 1, 10, 10, 10]))) == joint
+        assert moved[joint] * (-1 if index == 2 else 1) > 0.03
+    for grip, goal in ((1.0, 0.0), (-1.0, 0.04)):
+        state = start
+        for _ in range(10):
+            state = step(state, jnp.array([0, 0, 0, 0, 0, 0, grip]))
+        np.testing.assert_allclose(state.pipeline_state.fields["qpos"][6:8], goal, atol=2e-3)
+
+
+@pytest.mark.parametrize("name", MANIPULATION)
+def test_nothing_has_succeeded_at_reset(name):
+    task = tasks.make(name, "c")
+    state = jax.jit(jax.vmap(task.reset))(jax.random.split(jax.random.key(0), 1000))
+    qpos = np.asarray(state.pipeline_state.fields["qpos"])
+    assert not jax.vmap(task.terminal)(state.pipeline_state).any()
+    assert (np.std(qpos[:, OBJECT], axis=0)[:2] > 1e-3).all()
+    assert np.std(np.arctan2(qpos[:, 14], qpos[:, 11])) > 0.8  # it stands at any angle
+
+
+@pytest.mark.parametrize("name", MANIPULATION)
+def test_a_random_policy_fails_and_the_demonstrator_does_not(name, episodes):
+    task, shown = episodes[name]
+    assert shown.reward_sum.mean() >= 0.98
+    assert (shown.reward_sum == shown.terminal).all() and (shown.length[shown.terminal] < task.horizon).all()
+    random = rollout(task, player(task, "random")[0], None, seeds("select", "test", 16))
+    assert random.reward_sum.sum() == 0 and (random.length == task.horizon).all()
+
+
+@pytest.mark.parametrize("name", MANIPULATION)
+def test_progress_is_seen_before_success_is(name, episodes):
+    task, shown = episodes[name]
+    assert (shown.progress[shown.terminal] == 1).all()
+    random = rollout(task, player(task, "random")[0], None, seeds("select", "test", 16))
+    assert (random.progress > 0).all() and random.progress.mean() < 0.5
+
+    def progress(eef, position):
+        qpos = jnp.zeros(15).at[:3].set(jnp.array(eef)).at[8:11].set(jnp.array(position)).at[11].set(1.0)
+        return float(task.progress(PhysicsState(None, {"qpos": qpos}, {})))
+
+    stages = 2 if name == "lift" else 3
+    place = task.place or (0.0, 0.0)
+    aside, half, high = (place[0] - 0.2, place[1]), task.at_rest + task.rise / 2, task.at_rest + task.rise - 1e-6
+    assert progress((*aside, 1.0), (*aside, task.at_rest)) == pytest.approx(0, abs=1e-6)
+    assert progress((*aside, task.at_rest), (*aside, task.at_rest)) == pytest.approx(1 / stages)
+    close = (1 - np.tanh(5 * 0.2)) if task.place else 0
+    assert progress((*aside, half), (*aside, half)) == pytest.approx((1 + 0.5 + 0.5 * close) / stages, rel=1e-4)
+    if task.place:
+        assert progress((*place, high), (*place, high)) == pytest.approx(1, rel=1e-4)
+
+
+@pytest.mark.parametrize("name", MANIPULATION)
+def test_demonstrations_differ(name, episodes):
+    """In length, in speed, and in the side that the object is grasped from."""
+    _, shown = episodes[name]
+    assert shown.length.max() > 1.5 * shown.length.min()
+    fastest = [np.abs(action[:length, :3]).max() for action, length in zip(shown.action, shown.length, strict=True)]
+    assert max(fastest) > 1.5 * min(fastest)
+    last = shown.obs[np.arange(len(shown.length)), shown.length - 5]
+    yaw = 2 * np.arctan2(last[:, 5], last[:, 6])
+    assert name == "square" or np.std(yaw) > 0.5
+
+
+def test_the_demonstrators_memory_is_its_episodes_own(episodes, monkeypatch):
+    """An episode is the same next to others as alone: memories are begun anew, and do not move between lanes."""
+    _, shown = episodes["lift"]
+    task, act = tasks.make("lift", "c"), scripted.script("lift")
+    monkeypatch.setitem(MAX_LANES, "c", 2)  # which are filled anew
+    alone = rollout(task, act, None, shown.seed[-3:], record=True)
+    assert alone.length.tolist() == shown.length[-3:].tolist()
+    np.testing.assert_allclose(alone.action[alone.in_step], shown.action[-3:][shown.in_step[-3:]], atol=1e-4)
+
+
+def test_another_script_has_another_name():
+    """Datasets name the script that they are of: if it acts otherwise, count up `Manipulation.script`, and write the
+    hash of its file here."""
+    known = {"scripted-1": "763fa3fb0f71c5d4cb6622f8b4fb146440c0360d02d37ea0dcc0707fa023b8a6"}
+    assert known[tasks.task_type("lift").script] == files.sha256(Path(scripted.__file__))
+
+
+@pytest.mark.parametrize("name", MANIPULATION)
+def test_a_grasp_holds_still_and_shaken(name):
+    """Ten seconds in the air: under 2 mm of slip; ten more of being shaken: it is still there, and nothing blew up."""
+    task = tasks.make(name, "c")
+    data = mujoco.MjData(task.model)
+    qpos, _ = task.initial(jax.random.key(3))
+    data.qpos[:] = qpos
+    mujoco.mj_forward(task.model, data)
+    rng, deepest = np.random.default_rng(0), 0.0
+
+    def act(move, grip):
+        nonlocal deepest
+        action = np.concatenate([move, np.zeros(3), [grip]])
+        goal = data.qpos[:6] + 0.05 * np.r_[action[:3], 0, 0, 0]
+        goal[3:6] = aim
+        data.ctrl[:] = np.r_[goal, -grip, -grip]
+        mujoco.mj_step(task.model, data, task.frame_skip)
+        deepest = max(deepest, -min((contact.dist for contact in data.contact), default=0.0))
+
+    def grip_point():
+        offset = {"lift": np.zeros(3), "can": np.array([0, 0, 0.01]), "square": np.array([0.056, 0, 0])}[name]
+        return data.body("object").xpos + data.body("object").xmat.reshape(3, 3) @ offset
+
+    yaw = np.arctan2(*data.body("object").xmat.reshape(3, 3)[[1, 0], 0])
+    aim = np.array([(yaw + np.pi / 2) % np.pi - np.pi / 2, 0, 0])
+    for height in (0.08, 0.0):
+        for _ in range(60):
+            act(np.clip((grip_point() + np.array([0, 0, height]) - data.qpos[:3]) / 0.05, -1, 1), -1)
+    for _ in range(20):
+        act(np.zeros(3), 1)
+
+    def rise():
+        return [0, 0, np.clip((0.15 - data.qpos[2]) / 0.05 * 1.3, -1, 1)]
+
+    for _ in range(40):
+        act(rise(), 1)
+    assert data.body("object").xpos[2] > 0.1
+    held = grip_point() - data.qpos[:3]
+    for _ in range(200):
+        act(rise(), 1)
+    assert np.linalg.norm(grip_point() - data.qpos[:3] - held) < 2e-3
+    for _ in range(200):
+        act(np.r_[rng.uniform(-0.6, 0.6, 2), rise()[2]], 1)
+        assert np.abs(data.qvel).max() < 50
+    assert np.linalg.norm(grip_point() - data.qpos[:3] - held) < 1e-2
+    assert deepest < 3e-3
+
+
+@pytest.mark.parametrize("name", [pytest.param(name, marks=pytest.mark.slow) for name in MANIPULATION])
+def test_engines_agree_over_a_demonstration(name, episodes):
+    """The same actions from the same start: the object ends within a millimetre or so, and both succeed."""
+    _, shown = episodes[name]
+    first = int(np.argmin(shown.length))
+    ends = {}
+    for engine in ("c", "mjx"):
+        task = tasks.make(name, engine)
+        step, state = jax.jit(task.step), task.reset_to(*jnp.split(jnp.asarray(shown.initial_state[first]), [15]))
+        for action in shown.action[first, : shown.length[first]]:
+            state = step(state, action)
+        ends[engine] = np.asarray(state.pipeline_state.fields["qpos"])
+        assert state.done, engine
+    np.testing.assert_allclose(ends["mjx"][OBJECT], ends["c"][OBJECT], atol=3e-3)
+
+
+def robomimic_file(path, rewards, next_obs=True, skip=()):
+    """As robomimic writes them; demonstrations numbered from 9 on, so that their names do not sort."""
+    rng, shown = np.random.default_rng(0), []
+    sizes = {"robot0_eef_pos": 3, "robot0_eef_quat": 4, "robot0_gripper_qpos": 2, "object": 10, "robot0_joint_pos": 7}
+    with h5py.File(path, "w") as file:
+        data = file.create_group("data")
+        data.attrs["env_args"] = json.dumps({"env_name": "Lift"})
+        for number, reward in enumerate(rewards, start=9):
+            demo = data.create_group(f"demo_{number}")
+            demo.attrs["num_samples"] = num = len(reward)
+            whole = {name: rng.normal(size=(num + 1, size)) for name, size in sizes.items() if name not in skip}
+            for name, values in whole.items():
+                demo[f"obs/{name}"] = values[:-1]
+                if next_obs:
+                    demo[f"next_obs/{name}"] = values[1:]
+            demo["actions"], demo["rewards"] = rng.uniform(-1, 1, (num, 7)), np.array(reward, float)
+            demo["dones"] = np.eye(num, dtype=int)[-1]
+            demo["states"] = rng.normal(size=(num, 32))
+            if not skip:
+                shown.append(np.concatenate([whole[name] for name in interop.LOW_DIM], axis=1))
+        file["mask/train"] = np.array([f"demo_{9 + i}" for i in range(len(rewards) - 1)], "S")
+    return shown
+
+
+def test_robomimic_files_become_datasets(tmp_path, data_root):
+    """Success ends an episode, wherever `dones` are; the last observation is the recorded one."""
+    file = tmp_path / "low_dim.hdf5"
+    shown = robomimic_file(file, [[0, 0, 1, 1], [0, 0, 0], [0, 1]])
+    run = command("sibench.data", "import-robomimic", str(file), "lift/robomimic-ph")
+    assert run.returncode == 0, run.stderr
+    data = sibench.load_privileged("lift/robomimic-ph")
+    assert data.lengths.tolist() == [3, 3, 2] and data.card["dropped_steps"] == 1
+    assert np.flatnonzero(data.terminal).tolist() == [2, 7] and np.flatnonzero(data.truncated).tolist() == [5]
+    expected = np.concatenate([shown[0][:4], shown[1][:4], shown[2][:3]])
+    np.testing.assert_array_equal(data.observations, expected.astype(np.float32))
+    assert sibench.load("lift/robomimic-ph").num_episodes == 3
+    assert interop.from_robomimic(file, "lift", "train").lengths.tolist() == [3, 3]
+    shown = robomimic_file(file, [[0, 0, 1, 1], [0, 0, 0]], next_obs=False)
+    data = interop.from_robomimic(file, "lift")
+    assert data.lengths.tolist() == [3, 2]
+    np.testing.assert_array_equal(data.observations[:4], shown[0][:4].astype(np.float32))
+    np.testing.assert_array_equal(data.observations[4:], shown[1][:3].astype(np.float32))
+
+
+def test_other_robomimic_files_are_refused(tmp_path, data_root):
+    file = tmp_path / "image.hdf5"
+    robomimic_file(file, [[0, 1]])
+    with pytest.raises(UserError, match="unknown mask 'trian'; did you mean 'train'"):
+        interop.from_robomimic(file, "lift", "trian")
+    with pytest.raises(UserError, match="has 19 observations and 7 actions; can-v1 has"):
+        interop.from_robomimic(file, "can")
+    robomimic_file(file, [[0, 1]], skip=("object",))
+    run = command("sibench.data", "import-robomimic", str(file), "lift/robomimic-image")
+    assert run.returncode == 2 and "has no object" in run.stderr and "Traceback" not in run.stderr
+    robomimic_file(file, [[0.1, 1.0]])
+    with pytest.raises(UserError, match="beside 0 and 1"):
+        interop.from_robomimic(file, "lift")
+    robomimic_file(file, [[0, 1], [0, 1]])
+    with h5py.File(file, "r+") as opened:
+        del opened["data/demo_10/obs/object"], opened["data/demo_10/next_obs/object"]
+        opened["data/demo_10/obs/object"] = opened["data/demo_10/next_obs/object"] = np.zeros((2, 14))
+    with pytest.raises(UserError, match="not a low-dimensional robomimic file"):
+        interop.from_robomimic(file, "lift")
+    file.write_bytes(b"nothing")
+    with pytest.raises(UserError, match="not a low-dimensional robomimic file"):
+        interop.from_robomimic(file, "lift")
+
+
+def test_a_robomimic_file_reads_no_other_file_and_no_more_than_fits(tmp_path, monkeypatch):
+    robomimic_file(tmp_path / "other.hdf5", [[0, 1]])
+    for place in ("data", "data/demo_9", "data/demo_9/obs", "mask"):
+        robomimic_file(tmp_path / "low_dim.hdf5", [[0, 1], [0, 1]])
+        with h5py.File(tmp_path / "low_dim.hdf5", "r+") as opened:
+            del opened[place]
+            opened[place] = h5py.ExternalLink(str(tmp_path / "other.hdf5"), place)
+        with pytest.raises(UserError, match="or a link"):
+            interop.from_robomimic(tmp_path / "low_dim.hdf5", "lift", "train")
+    robomimic_file(tmp_path / "low_dim.hdf5", [[0, 1], [0, 1]])
+    with h5py.File(tmp_path / "low_dim.hdf5", "r+") as opened:
+        opened.create_dataset("mask/many", shape=(10**13,), dtype="S6", chunks=(1000,))
+    with pytest.raises(UserError, match="at most 2 names"):
+        interop.from_robomimic(tmp_path / "low_dim.hdf5", "lift", "many")
+    monkeypatch.setattr(storage, "MAX_COLUMN_BYTES", 1000)
+    with pytest.raises(UserError, match="more than 0 MiB"):
+        interop.from_robomimic(tmp_path / "low_dim.hdf5", "lift")
+
+
+def test_a_dataset_of_demonstrations(data_root, tmp_path, monkeypatch):
+    """Recorded, replayed to the same rewards, and taken to Minari and back."""
+    monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path / "minari"))
+    dataset = sibench.load_privileged("lift/expert-n3", build=True)
+    assert dataset.card["policy"] == "scripted-1" and dataset.terminal.sum() == dataset.rewards.sum() == 3
+    verify(parse_id("lift/expert-n3"))
+    interop.to_minari(dataset, "sibench/lift/expert-v1")
+    back = interop.from_minari("sibench/lift/expert-v1", "lift")
+    np.testing.assert_array_equal(back.observations, dataset.observations)
+    np.testing.assert_array_equal(back.terminal, dataset.terminal)
