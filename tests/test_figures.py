@@ -2,7 +2,9 @@
 
 import itertools
 import json
+import os
 import runpy
+import subprocess
 import sys
 from collections import Counter
 from importlib import import_module
@@ -312,3 +314,12 @@ def test_style_by_itself_does_nothing(monkeypatch, capsys):
     before = sorted(PLOTS.iterdir())
     run(monkeypatch, "style")
     assert capsys.readouterr().out == "" and sorted(PLOTS.iterdir()) == before
+
+
+def test_frames_say_what_they_need_where_nothing_can_be_rendered():
+    before = (PLOTS / "frames.png").read_bytes()
+    run = subprocess.run(
+        [sys.executable, PLOTS / "frames.py"], env=os.environ | {"MUJOCO_GL": "none"}, capture_output=True, text=True
+    )
+    assert run.returncode == 0 and "not drawn: no OpenGL" in run.stdout and "libosmesa6" in run.stdout
+    assert (PLOTS / "frames.png").read_bytes() == before
