@@ -117,6 +117,7 @@ def check_killed_collection(data_root, monkeypatch, tmp_path, num: int):
     assert not leftovers(data_root)
 
 
+@pytest.mark.slow
 def test_killed_collection(data_root, monkeypatch, tmp_path):
     check_killed_collection(data_root, monkeypatch, tmp_path, 1)
 

@@ -35,7 +35,7 @@ def test_a_clone_of_100_demonstrations_is_half_as_good_as_the_expert(tmp_path):
 
 def test_vfo_is_better_than_cloning_and_than_its_data(tmp_path, monkeypatch):
     """On the middle of the quick suite: hopper, data of two demonstrations."""
-    cells = grid(("hopper",), ("bc", "vfo-bin"), ("bc-2-n200",))
+    cells = grid(("hopper",), ("bc", "vfo-bin"), ("bc-2-n400",))
     monkeypatch.setitem(SUITES, "learning", Suite("learning", "", cells, suites.QUICK | {"final_episodes": 100}))
     main(Config("learning", results=tmp_path / "results", runs=tmp_path / "runs"))
     bc, vfo = results.read_suite("learning", tmp_path / "results")

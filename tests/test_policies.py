@@ -166,6 +166,15 @@ def test_shipped_experts_load(name):
     assert policy.act(jnp.zeros((2, policy.obs_dim)), jax.random.key(0)).shape == (2, policy.network.action_dim)
 
 
-def test_unshipped_policies_say_how_to_train_them():
-    with pytest.raises(UserError, match=r"python -m data_gen\.ladder --task hopper --ship"):
-        assets.load_policy("hopper", "bc-3")
+def test_unshipped_policies_say_how_to_train_them(tmp_path, monkeypatch):
+    for task, source, message in (
+        ("hopper", "bc-3", "its ladder is of 1, 2, 5, .*, 1000$"),
+        ("lift", "bc-500", "its ladder is of 1, 2, 5, .*, 200$"),
+        ("lift", "expert", "a script demonstrates it"),
+    ):
+        with pytest.raises(UserError, match=message):
+            assets.load_policy(task, source)
+    monkeypatch.setattr(assets, "ASSETS", tmp_path)
+    for source, program in (("expert", "experts"), ("bc-5", "ladder")):
+        with pytest.raises(UserError, match=rf"python -m data_gen\.{program} --task hopper --ship"):
+            assets.load_policy("hopper", source)

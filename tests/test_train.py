@@ -88,6 +88,7 @@ def test_a_swept_value_is_the_setting():
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_lanes_are_sharded_over_devices():
     """Four devices of one host give what one gives."""
     code = """
