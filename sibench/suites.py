@@ -108,12 +108,12 @@ SMALL = {
 QUICK = SMALL | {
     "hidden": (96, 96),
     "learning_rate": 4e-3,
-    "steps": 12_000,
+    "steps": 14_000,
     "disc_steps": 2000,
     "inverse_steps": 4000,
     "evals": 1,
     "eval_episodes": 2,
-    "final_episodes": 40,
+    "final_episodes": 50,
 }
 
 _suites = (
