@@ -65,7 +65,7 @@ def render(submissions: Path, results: Sequence[Path], out: Path) -> Iterator[st
             shown.setdefault(submission.id, Shown(submission, digest, None, folder))
     names = dict.fromkeys(one.submission.suite for one in shown.values())
     boards = [_suite(name, [one for one in shown.values() if one.submission.suite == name]) for name in names]
-    boards.sort(key=lambda board: (-len(board["datasets"]), board["name"]))
+    boards.sort(key=lambda board: ("bimodal" in board["name"], -len(board["datasets"]), board["name"]))  # ladders first
     value = {"version": sibench.__version__, "levels": verify.LEVELS, "num": len(shown), "suites": boards}
     files.write_atomic(out, page(value).encode())
 
