@@ -62,7 +62,7 @@ bench-full: $(addprefix bench-,sibench bimodal self-improve temperature mixture 
 bench-%: setup  ## run any suite, such as bench-sibench
 	$(PY) -m sibench.bench --suite $*
 
-data: setup  ## make every background dataset (TASK="hopper ant" for some)
+data: setup  ## make the random, expert and ladder datasets (TASK="hopper ant" for some)
 	$(PY) -m data_gen.collect --task $(TASK)
 
 verify: setup  ## check every dataset on this machine, replays included
