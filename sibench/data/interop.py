@@ -162,17 +162,13 @@ def from_d4rl(path: Path, task: str, max_episode_steps: int = 1000) -> Dataset:
     if not steps:
         raise UserError(f"{path}: holds no complete step")
     kept = np.concatenate(steps)
-    last_steps = np.cumsum(lengths) - 1
-    new_terminal, truncated = np.zeros((2, len(kept)), bool)
-    new_terminal[last_steps] = terminals
-    truncated[last_steps] = ~np.array(terminals)
     columns = {"observations": np.concatenate(observations), "actions": action[kept], "rewards": reward[kept]}
     card = {
         "source": f"d4rl {path.name}",
         "last_observations": "true" if next_obs is not None else "missing: repeated at terminals, dropped at timeouts",
         "dropped_steps": num - len(kept),
     }
-    return _dataset(task, columns, new_terminal, truncated, lengths, card)
+    return _dataset(task, columns, *_ends(terminals, lengths), lengths, card)
 
 
 LOW_DIM = ("robot0_eef_pos", "robot0_eef_quat", "robot0_gripper_qpos", "object")
@@ -192,9 +188,9 @@ def from_robomimic(path: Path, task: str, mask: str = "") -> Dataset:
     observations, actions, rewards, terminals, lengths, steps, size = [], [], [], [], [], 0, 0
     try:
         with h5py.File(path, "r") as file:
-            data = _group(file, "data")
+            data = storage.read_group(file, "data")
             for name in _demos(file, mask):
-                demo = _group(data, name)
+                demo = storage.read_group(data, name)
                 obs, next_obs = (_low_dim(demo, what) for what in ("obs", "next_obs"))
                 action, reward = (storage.read_column(demo, column, None) for column in ("actions", "rewards"))
                 columns = [column for column in (obs, next_obs, action, reward) if column is not None]
@@ -226,18 +222,15 @@ def from_robomimic(path: Path, task: str, mask: str = "") -> Dataset:
         columns = {name: np.concatenate(arrays) for name, arrays in parts.items()}
     except (OSError, ValueError, KeyError, RuntimeError, TypeError) as error:
         raise UserError(f"{path}: not a low-dimensional robomimic file that can be read: {error}") from None
-    ends = np.cumsum(lengths) - 1
-    terminal, truncated = np.zeros((2, ends[-1] + 1), bool)
-    terminal[ends], truncated[ends] = terminals, ~np.array(terminals)
     card = {"source": f"robomimic {path.name}", "mask": mask or "all", "dropped_steps": steps - sum(lengths)}
-    return _dataset(task, columns, terminal, truncated, lengths, card)
+    return _dataset(task, columns, *_ends(terminals, lengths), lengths, card)
 
 
 def _demos(file, mask: str) -> list[str]:
     """Names, in the order of their numbers."""
     names = list(file["data"])
     if mask:
-        masks = _group(file, "mask") if "mask" in file else {}
+        masks = storage.read_group(file, "mask") if "mask" in file else {}
         if mask not in masks:
             raise unknown("mask", mask, sorted(masks)[:20])
         names = [
@@ -252,19 +245,17 @@ def _demos(file, mask: str) -> list[str]:
 def _low_dim(demo, what: str) -> np.ndarray | None:
     if what == "next_obs" and what not in demo:
         return None
-    group = _group(demo, what)
+    group = storage.read_group(demo, what)
     if missing := [name for name in LOW_DIM if name not in group]:
         raise ValueError(f"'{what}' has no {', '.join(missing)}, but {', '.join(sorted(group)[:20])!a}")
     return np.concatenate([storage.read_column(group, name, None) for name in LOW_DIM], axis=1)
 
 
-def _group(parent, name: str):
-    """A group that is in this very file."""
-    import h5py
-
-    if not isinstance(parent.get(name, getlink=True), h5py.HardLink) or not isinstance(parent[name], h5py.Group):
-        raise ValueError(f"'{name}' is no group, or a link")
-    return parent[name]
+def _ends(terminals: list[bool], lengths: list[int]) -> np.ndarray:
+    """[2, steps] `terminal` and `truncated`: one of them at the last step of every episode."""
+    flags, last = np.zeros((2, sum(lengths)), bool), np.cumsum(lengths) - 1
+    flags[:, last] = terminals, ~np.array(terminals)
+    return flags
 
 
 def _dataset(task, columns, terminal, truncated, lengths, card, seeds=None, initial_states=None) -> Dataset:

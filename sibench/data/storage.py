@@ -135,6 +135,15 @@ def read_hdf5(path: Path, columns: dict[str, Any]) -> dict[str, np.ndarray]:
         return {name: read_column(file, name, dtype) for name, dtype in columns.items()}
 
 
+def read_group(parent, name: str):
+    """A group whose members are in this very file."""
+    import h5py
+
+    if _is_link(parent, name) or not isinstance(parent[name], h5py.Group):
+        raise ValueError(f"'{name}' is no group, or a link")
+    return parent[name]
+
+
 def read_names(group, name: str, most: int) -> np.ndarray:
     """One array of at most so many byte strings."""
     column = _plain(group, name)
@@ -168,7 +177,7 @@ def _plain(group, name: str):
     """An array whose bytes are in this very file."""
     import h5py
 
-    if not isinstance(group.get(name, getlink=True), h5py.HardLink):
+    if _is_link(group, name):
         raise ValueError(f"'{name}' is a link")
     column = group[name]
     if not isinstance(column, h5py.Dataset):
@@ -176,6 +185,12 @@ def _plain(group, name: str):
     if column.is_virtual or column.external:
         raise ValueError(f"'{name}' keeps its data in another file")
     return column
+
+
+def _is_link(group, name: str) -> bool:
+    import h5py
+
+    return not isinstance(group.get(name, getlink=True), h5py.HardLink)
 
 
 def inconsistency(columns: dict[str, np.ndarray]) -> str | None:

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 import sibench
 from sibench import files, stats, suites, tasks
 from sibench.errors import UserError
+from sibench.ids import parse_id
 from sibench.leaderboard import submission as sub
 from sibench.leaderboard import verify
 from sibench.leaderboard.entry import of_results
@@ -65,7 +66,7 @@ def render(submissions: Path, results: Sequence[Path], out: Path) -> Iterator[st
             shown.setdefault(submission.id, Shown(submission, digest, None, folder))
     names = dict.fromkeys(one.submission.suite for one in shown.values())
     boards = [_suite(name, [one for one in shown.values() if one.submission.suite == name]) for name in names]
-    boards.sort(key=lambda board: ("bimodal" in board["name"], -len(board["datasets"]), board["name"]))  # ladders first
+    boards.sort(key=lambda board: (_is_bimodal(board), -len(board["datasets"]), board["name"]))
     value = {"version": sibench.__version__, "levels": verify.LEVELS, "num": len(shown), "suites": boards}
     files.write_atomic(out, page(value).encode())
 
@@ -104,6 +105,11 @@ def _methods(folder: Path) -> dict[str, list[Result]]:
     for result in read_suite(folder.name, folder.parent):
         methods.setdefault(result.method, []).append(result)
     return methods
+
+
+def _is_bimodal(board: dict[str, Any]) -> bool:
+    """Such suites come after those of the ladder."""
+    return all(parse_id(data["id"]).kind == "mix" for data in board["datasets"])
 
 
 def _suite(name: str, shown: list[Shown]) -> dict[str, Any]:

@@ -350,10 +350,8 @@ def _twice(submission: Submission) -> Iterator[str]:
             place = f"cells[{index}].lanes[{number}]"
             values = len(set(lane.returns))  # two of them are success and failure: only lengths tell such lanes apart
             played = (lane.returns_sha256, lane.lengths if values == 2 else ())
-            for name, value in (
-                ("returns_sha256", played if values > 1 else None),
-                ("policy_sha256", lane.policy_sha256),
-            ):
+            own = {"returns_sha256": played if values > 1 else None, "policy_sha256": lane.policy_sha256}
+            for name, value in own.items():
                 if value is not None and first.setdefault(value, place) != place:
                     shown = getattr(lane, name)
                     yield f"{place}.{name}: {shown} is that of {first[value]}, too; no two lanes are the same"
