@@ -35,7 +35,7 @@ import optax
 
 from sibench.algorithm import Algorithm, RunConfig, Spec, adam, run
 from sibench.batches import sample
-from sibench.errors import require_above_zero, require_positive, require_share
+from sibench.errors import require_above_zero, require_no_frames, require_positive, require_share
 from sibench.networks import BinsPolicy, Features, GaussianPolicy, Model, Value, descend, init_model, with_stats
 from sibench.policies import Policy
 
@@ -105,6 +105,7 @@ def value_loss(value, target, is_expert, mixture: float) -> jax.Array:
 
 
 def make(config: Config, spec: Spec) -> Algorithm:
+    require_no_frames(config.task, "nce interpolates between observations")
     phi_net, mu_net = Features(config.hidden, config.features), Features(config.hidden, config.features)
     zeta, value = Value(config.hidden), Value(config.hidden)
     clone = BinsPolicy(spec.action_dim, config.hidden)
@@ -228,12 +229,11 @@ def make(config: Config, spec: Spec) -> Algorithm:
             return -(weight * policy.apply(params, background.obs).log_prob(background.action)).mean()
 
         policy_model, policy_error = descend(state.policy, policy_adam, loss_pi)
-        num_updates = state.num_updates + 1
-        target = optax.periodic_update(value_model.params, state.target, num_updates, config.target_every)
-        state = state.replace(value=value_model, target=target, num_updates=num_updates)
-        metrics = {"value_loss": value_error, "omega_loss": omega_error, "policy_loss": policy_error}
-        metrics |= {"value": v.mean(), "weight": weight.mean()}
-        return state.replace(nu=nu_model, policy=policy_model), metrics
+        num = state.num_updates + 1
+        target = optax.periodic_update(value_model.params, state.target, num, config.target_every)
+        losses = {"value_loss": value_error, "omega_loss": omega_error, "policy_loss": policy_error}
+        state = state.replace(value=value_model, target=target, nu=nu_model, policy=policy_model, num_updates=num)
+        return state, losses | {"value": v.mean(), "weight": weight.mean()}
 
     return Algorithm(
         name=f"nce-{config.variant}",

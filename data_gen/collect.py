@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from sibench import cli
 from sibench.errors import require_positive, unknown
-from sibench.ids import EPISODES, Id, sources
+from sibench.ids import EPISODES, Id, sources, twin
 
 
 @dataclass(frozen=True)
@@ -15,7 +15,7 @@ class Config:
     """Make datasets from the shipped policies; one that is there and intact is left alone."""
 
     task: tuple[str, ...] = ()
-    """Tasks; all of them if not given."""
+    """Tasks; all but those with frames if not given."""
     dataset: tuple[str, ...] = ()
     """expert, random, bc-<d> or mix-<e>; if not given, all whose policy ships with the package (a mix is composed)."""
     episodes: int = EPISODES
@@ -39,7 +39,7 @@ def main(config: Config) -> None:
 
     ids = [
         Id(task.name, source, config.episodes)
-        for task in (tasks.make(name, config.engine) for name in config.task or tasks.names())
+        for task in (tasks.make(name, config.engine) for name in config.task or sorted({*map(twin, tasks.names())}))
         for source in config.dataset or ("random", *(["expert"] if task.script else []), *assets.shipped(task.name))
     ]
     columns = (

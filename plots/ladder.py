@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sibench import cli
-from sibench.ids import EPISODES, LADDER, Id
+from sibench.ids import EPISODES, LADDER, Id, twin
 from sibench.suites import MANIPULATION
 
 HERE = Path(__file__).parent
@@ -44,7 +44,7 @@ def measure(episodes: int) -> dict:
     from sibench.errors import UserError
 
     results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
-    for task in tasks.names():
+    for task in sorted({*map(twin, tasks.names())}):
         for source in ("random", *(f"bc-{d}" for d in LADDER), "expert"):
             try:
                 card = storage.read_card(Id(task, source, episodes))

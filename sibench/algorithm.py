@@ -18,7 +18,7 @@ from sibench.batches import Data
 from sibench.errors import UserError, require_above_zero, require_positive, unknown
 from sibench.networks import is_statistic
 from sibench.policies import Policy
-from sibench.suites import MANIPULATION
+from sibench.suites import IMAGES, MANIPULATION
 
 PRIVILEGES = ("background rewards", "expert actions")
 """What a method may ask to see; its results are stamped with it."""
@@ -30,7 +30,7 @@ TUNED = {
         "vfo": {"temperature": 0.1},
         "smodice": {"f": "chi2"},  # not in the paper; what SMODICE's code has for tasks that end with success
     }
-    for task in MANIPULATION
+    for task in (*MANIPULATION, *IMAGES)
 }
 """What is set otherwise for a task, of all methods and of single ones (VfO, table 1)."""
 

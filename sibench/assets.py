@@ -7,14 +7,14 @@ from typing import Any
 
 from sibench import files
 from sibench.errors import UserError
-from sibench.ids import sources
+from sibench.ids import sources, twin
 
 ASSETS = Path(__file__).parent / "assets"
 
 
 def path(task: str, source: str) -> Path:
     """Without suffix; `source` is `expert` or `bc-<d>`."""
-    return ASSETS / task / source
+    return ASSETS / twin(task) / source
 
 
 def shipped(task: str) -> list[str]:
@@ -61,5 +61,5 @@ def ship(task: str, *files_to_ship: Path) -> None:
 @functools.cache
 def references(task: str) -> dict[str, Any] | None:
     """Returns of the uniform-random and the expert policy, each with n, std, engine and seeds; None if not measured."""
-    file = ASSETS / task / "references.json"
+    file = ASSETS / twin(task) / "references.json"
     return json.loads(file.read_bytes()) if file.exists() else None

@@ -12,11 +12,15 @@ them: so lanes may differ in dataset at no cost.
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import flax
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from sibench.cameras import FRAMES
 from sibench.data import Dataset, observation_index
+from sibench.data.pixels import Pixels
+from sibench.data.pixels import join as join_pixels
 from sibench.networks import Stats
 
 
@@ -29,10 +33,26 @@ class Stretch(NamedTuple):
     num_episodes: jax.Array
 
 
+class Stored(flax.struct.PyTreeNode):
+    """Observations with frames, rows of bytes [M, O] (sibench/cameras.py), whose frames stay on disk until indexed."""
+
+    numbers: jax.Array  # [M, P]
+    pixels: Pixels = flax.struct.field(pytree_node=False)
+
+    def __getitem__(self, index: jax.Array | slice) -> jax.Array:
+        index = jnp.arange(len(self.numbers))[index]
+        shape = jax.ShapeDtypeStruct((*index.shape, *FRAMES), jnp.uint8)
+        frames = jax.pure_callback(
+            lambda index: self.pixels[np.asarray(index)], shape, index, vmap_method="broadcast_all"
+        )
+        rows = (jax.lax.bitcast_convert_type(self.numbers[index], jnp.uint8), frames)
+        return jnp.concatenate([row.reshape(*index.shape, -1) for row in rows], axis=-1)
+
+
 class Source(NamedTuple):
     """What a learner draws from. `action` and `reward` are None where it may not see them."""
 
-    observations: jax.Array  # [M, O]
+    observations: "jax.Array | Stored"  # [M, O]
     action: jax.Array | None  # [N, A]
     reward: jax.Array | None  # [N]
     terminal: jax.Array  # [N] 1.0 where the task ended for good
@@ -115,10 +135,13 @@ def _source(datasets: Sequence[Dataset], lane_dataset: Sequence[int], *, actions
     def join(name: str) -> jax.Array:
         return jnp.asarray(np.concatenate([getattr(data, name) for data in datasets]), jnp.float32)
 
+    observations = join("observations")
+    if datasets[0].pixels is not None:
+        observations = Stored(observations, join_pixels([data.pixels for data in datasets]))
     lane = np.asarray(lane_dataset)
     stretch = (steps[:-1], np.diff(steps), episodes[:-1], np.diff(episodes))
     return Source(
-        observations=join("observations"),
+        observations=observations,
         action=join("actions") if actions else None,
         reward=join("rewards") if rewards else None,
         terminal=join("terminal"),

@@ -1,7 +1,9 @@
 """How every command starts: the command line is parsed before anything slow is imported."""
 
 import ctypes
+import logging
 import os
+import re
 import signal
 import sys
 from collections.abc import Callable
@@ -19,6 +21,7 @@ def run(main: Callable[..., Any], config_type: Any, prog: str, default: Any = No
     """
     try:
         _die_with_the_suite()
+        logging.getLogger("jax._src.callback").setLevel(logging.CRITICAL)  # it prints what is caught here
         given = {} if default is None else {"default": default}
         parsed = tyro.cli(config_type, prog=prog, return_unknown_args=rest, **given)
         main(*parsed) if rest else main(parsed)
@@ -28,6 +31,11 @@ def run(main: Callable[..., Any], config_type: Any, prog: str, default: Any = No
     except OSError as error:
         where = f" {error.filename}" if error.filename else ""
         print(f"error: {error.strerror or error}:{where}", file=sys.stderr)
+        sys.exit(2)
+    except RuntimeError as error:  # of a compiled program that called back, to draw frames or to read them
+        if (said := re.search(r"UserError: (.*)", str(error))) is None:
+            raise
+        print(f"error: {said[1]}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
         print("\ninterrupted; run the same command again to go on", file=sys.stderr)

@@ -29,6 +29,11 @@ def require_above_zero(config: Any, *names: str) -> None:
             raise UserError(f"{name}={getattr(config, name)}; it must be above 0")
 
 
+def require_no_frames(task: str, why: str) -> None:
+    if task.endswith("-image"):
+        raise UserError(f"task={task}; {why}, which frames do not allow; its twin is {task.removesuffix('-image')}")
+
+
 def unknown(kind: str, value: str, choices: Iterable[str]) -> UserError:
     """`unknown task 'hoper'; did you mean 'hopper'? tasks: ant, halfcheetah, ...`"""
     choices = list(choices)

@@ -11,11 +11,12 @@ from typing import Any, NamedTuple
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from sibench import assets, tasks
 from sibench.data.collect import uniform_act
 from sibench.evaluation import policy_act
-from sibench.ids import EPISODES, parse_id
+from sibench.ids import EPISODES, parse_id, twin
 from sibench.networks import BinsPolicy, bin_of
 from sibench.policies import Policy, load, read_description
 from sibench.rollout import rollout, seeds
@@ -23,13 +24,15 @@ from sibench.tasks import Task
 
 NUM = 20
 """Episodes."""
+FRAMES_AT_A_TIME = 500
+"""Observations with frames that a policy is asked about at once."""
 
 
 class HeldOut(NamedTuple):
     """Steps of the policies behind a dataset that are in no dataset."""
 
-    obs: jax.Array  # [N, O]
-    action: jax.Array  # [N, A]
+    obs: np.ndarray  # [N, O]
+    action: np.ndarray  # [N, A]
     teacher_nll: float  # of these actions under the policies that took them
 
     def nll(self, policy: Policy) -> float | None:
@@ -44,14 +47,18 @@ def held_out(task: Task, card: dict[str, Any]) -> HeldOut | None:
     for policy, num in teachers(card):
         act = policy_act(policy.network, "sample") if policy else uniform_act(task.action_size)
         seed = seeds("select", f"{card['id']}/{'policy' if policy else 'uniform'}", num)
-        played = rollout(task, act, policy.params if policy else None, seed, record=True)
-        obs.append(jnp.asarray(played.obs[:, :-1][played.in_step]))
-        action.append(jnp.asarray(played.action[played.in_step]))
-        sums.append((nll(policy, obs[-1], action[-1]) if policy else uniform_nll(action[-1])) * len(obs[-1]))
+        shared = policy is None or policy.obs_dim == task.observation_size  # else the teacher saw the state itself
+        playing = task if shared else tasks.make(twin(task.name), task.backend)
+        played = rollout(playing, act, policy.params if policy else None, seed, record=True)
+        kept = played.obs[:, :-1][played.in_step]
+        obs.append(task.seen(kept))
+        action.append(played.action[played.in_step])
+        seen = obs[-1] if shared else kept
+        sums.append((nll(policy, seen, action[-1]) if policy else uniform_nll(action[-1])) * len(kept))
     if not obs:
         return None
-    obs = jnp.concatenate(obs)
-    return HeldOut(obs, jnp.concatenate(action), sum(sums) / len(obs))
+    obs = np.concatenate(obs)
+    return HeldOut(obs, np.concatenate(action), sum(sums) / len(obs))
 
 
 def teachers(card: dict[str, Any]) -> list[tuple[Policy | None, int]]:
@@ -72,8 +79,12 @@ def teachers(card: dict[str, Any]) -> list[tuple[Policy | None, int]]:
     return [(policy, num) for policy, num in shares if num]
 
 
-def nll(policy: Policy, obs: jax.Array, action: jax.Array) -> float:
-    return float(_nll(policy.network, policy.params, obs, action))
+def nll(policy: Policy, obs: np.ndarray, action: np.ndarray) -> float:
+    rows = len(obs) if obs.dtype != np.uint8 else FRAMES_AT_A_TIME
+    parts = [slice(first, first + rows) for first in range(0, len(obs), rows)]
+    return sum(float(_nll(policy.network, policy.params, obs[at], action[at])) * len(obs[at]) for at in parts) / len(
+        obs
+    )
 
 
 @functools.partial(jax.jit, static_argnums=0)

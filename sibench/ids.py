@@ -15,6 +15,11 @@ MIXES = tuple(range(0, 1001, 100))
 VERSION = 1
 
 
+def twin(task: str) -> str:
+    """`lift` of `lift-image`: the task that is the same but for being seen through cameras. Others are their own."""
+    return task.removesuffix("-image")
+
+
 @dataclass(frozen=True)
 class Id:
     """`hopper/bc-10-v1`, or `hopper/bc-10-n100-v1` for a smaller one of 100 episodes."""
@@ -45,10 +50,12 @@ def sources() -> list[str]:
 
 def parse_id(text: str) -> Id:
     """Read an id; `-v1` may be left out. Ids of the benchmark's own datasets are checked."""
-    match = re.fullmatch(r"([a-z0-9]+)/([a-z0-9]+(?:-[a-z0-9]+)*?)(?:-n([1-9]\d{0,6}))?(?:-v(\d{1,4}))?", text)
+    match = re.fullmatch(
+        r"([a-z0-9]+(?:-image)?)/([a-z0-9]+(?:-[a-z0-9]+)*?)(?:-n([1-9]\d{0,6}))?(?:-v(\d{1,4}))?", text
+    )
     from sibench import tasks
 
-    if (task := text.split("/")[0]) not in tasks.names() and re.fullmatch(r"\w+/.+", text):
+    if (task := text.split("/")[0]) not in tasks.names() and re.fullmatch(r"[\w-]+/.+", text):
         raise unknown("task", task, tasks.names())
     if match is None:
         raise UserError(f"'{text}' is not a dataset id; one looks like hopper/bc-10-v1: <task>/<source>-v<version>")

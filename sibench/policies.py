@@ -17,6 +17,7 @@ import safetensors
 import safetensors.numpy
 
 from sibench import files
+from sibench.cameras import NUM_BYTES
 from sibench.errors import UserError
 from sibench.networks import BinsPolicy, GaussianPolicy
 
@@ -67,7 +68,8 @@ def load(path: Path) -> Policy:
                 f"{kind} with {', '.join(sizes)}; known: " + str({k: sorted(_fields(k)) for k in NETWORKS})
             )
         network = NETWORKS[kind](**sizes)
-        shapes = jax.eval_shape(network.init, jax.random.key(0), jax.ShapeDtypeStruct((1, obs_dim), jnp.float32))
+        seen = jax.ShapeDtypeStruct((1, obs_dim), jnp.uint8 if obs_dim > NUM_BYTES else jnp.float32)
+        shapes = jax.eval_shape(network.init, jax.random.key(0), seen)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise UserError(f"{description_file}: not an architecture this version knows: {error}") from None
     try:
@@ -90,7 +92,8 @@ def _check_sizes(sizes: dict[str, Any]) -> None:
         numbers = value if isinstance(value, tuple) else (value,)
         if name == "kind":
             continue
-        if len(numbers) > 64 or not all(type(n) in (int, float) and 0 < n <= 4096 for n in numbers):
+        most = NUM_BYTES + 4096 if name == "obs_dim" else 4096
+        if len(numbers) > 64 or not all(type(n) in (int, float) and 0 < n <= most for n in numbers):
             raise ValueError(f"{name} = {value}")
 
 

@@ -46,7 +46,7 @@ class Episodes(NamedTuple):
     nonfinite: np.ndarray  # [E] whether the policy ended it by an action that is not finite
     initial_state: np.ndarray  # [E, nq + nv] float32, where the simulation began: qpos and qvel
     progress: np.ndarray | None = None  # [E] the most of `Task.progress`
-    obs: np.ndarray | None = None  # [E, H + 1, O], the last one of an episode included
+    obs: np.ndarray | None = None  # [E, H + 1, O], the last one of an episode included; `Task.seen` makes it whole
     action: np.ndarray | None = None  # [E, H, A]
     reward: np.ndarray | None = None  # [E, H]
 
@@ -158,14 +158,15 @@ def _compiled(task: Task, act: Act | Script | None):
     def step(lanes: _Lanes, action: jax.Array) -> tuple[_Lanes, _Step]:
         nonfinite = ~jnp.isfinite(action).all(-1)
         action = jnp.clip(jnp.where(nonfinite[:, None], 0.0, action), -1.0, 1.0)
-        after = jax.vmap(task.step)(lanes.state, action)
+        moved = jax.vmap(task.step)(lanes.state, jnp.where(lanes.active[:, None], action, 0.0))
+        after = _select(lanes.active, moved, lanes.state)  # a lane that is over stands still
         terminal = (after.done > 0) & ~nonfinite
         over = terminal | nonfinite | (lanes.time + 1 >= task.horizon)
         trace = _Step(
-            obs=lanes.state.obs,
+            obs=jax.vmap(task.recorded)(lanes.state),
             action=action,
             reward=jnp.where(nonfinite, 0.0, after.reward),
-            next_obs=after.obs,
+            next_obs=jax.vmap(task.recorded)(after),
             terminal=terminal,
             nonfinite=nonfinite,
             progress=jax.vmap(task.progress)(after.pipeline_state),
@@ -190,7 +191,7 @@ def _compiled(task: Task, act: Act | Script | None):
 
 
 @jax.jit
-def _select(condition: jax.Array, new: _Lanes, old: _Lanes) -> _Lanes:
+def _select(condition: jax.Array, new: Any, old: Any) -> Any:
     def pick(a, b):
         return jnp.where(condition.reshape(-1, *[1] * (a.ndim - 1)), a, b)
 
@@ -232,10 +233,14 @@ def _allocate(task: Task, seed: np.ndarray, record: bool) -> Episodes:
     if not record:
         return episodes
     return episodes._replace(
-        obs=np.zeros((num, horizon + 1, task.observation_size), np.float32),
+        obs=np.zeros((num, horizon + 1, *_recorded(task)), np.float32),
         action=np.zeros((num, horizon, task.action_size), np.float32),
         reward=np.zeros((num, horizon), np.float32),
     )
+
+
+def _recorded(task: Task) -> tuple[int, ...]:
+    return jax.eval_shape(lambda key: task.recorded(task.reset(key)), jax.random.key(0)).shape
 
 
 def _write(episodes: Episodes, trace: _Step, lane_episode: np.ndarray) -> None:

@@ -15,6 +15,7 @@ from sibench.ids import EPISODES, FEW, LADDER, MIXES
 
 TASKS = ("halfcheetah", "hopper", "walker2d", "ant")
 MANIPULATION = ("lift", "can", "square")
+IMAGES = tuple(f"{task}-image" for task in MANIPULATION)
 
 
 class Method(NamedTuple):
@@ -116,6 +117,16 @@ QUICK = SMALL | {
     "final_episodes": 50,
 }
 
+IMAGE = SMALL | {
+    "batch_size": 64,
+    "learning_rate": 1e-3,
+    "steps": 8000,
+    "seeds": 2,
+    "evals": 1,
+    "eval_episodes": 2,
+    "final_episodes": 50,
+}
+
 _suites = (
     Suite(
         "quick",
@@ -160,6 +171,19 @@ _suites = (
         episodes=400,
     ),
     Suite(
+        "small-manipulation",
+        "improvement in success, at that size: lift, can",
+        grid(("lift",), ("bc", "vfo-bin", "awr"), ladder(5, 20))
+        + grid(("can",), ("bc", "vfo-bin", "awr"), ladder(20, 100)),
+        SMALL,
+    ),
+    Suite(
+        "small-manipulation-images",
+        "the same through two cameras: lift",
+        grid(("lift-image",), ("bc", "vfo-bin", "awr"), ("bc-5-n100", "bc-20-n100")),
+        IMAGE,
+    ),
+    Suite(
         "sibench",
         "improvement over the whole range of data quality (figures 2, 10, 17, 18)",
         grid(TASKS, MAIN, ladder()),
@@ -179,6 +203,11 @@ _suites = (
         "manipulation",
         "improvement in success: lift, can, square (figures 3, 11)",
         grid(MANIPULATION, ("bc", "bco", "vfo-bin", "vfo-disc", "awr", "smodice-chi2", "dilo"), ladder(*FEW)),
+    ),
+    Suite(
+        "manipulation-images",
+        "the same through two cameras (figures 5, 13)",
+        grid(IMAGES, ("bc", "bco", "vfo-bin", "vfo-disc", "awr", "smodice-chi2", "dilo"), ladder(*FEW)),
     ),
     Suite(
         "manipulation-self-improve",

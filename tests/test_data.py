@@ -107,7 +107,7 @@ def test_absent_datasets_say_how_to_make_them(data_root):
 def test_expert_data_has_no_actions_and_no_rewards(data_root):
     expert = sibench.load("hopper/expert-n2-v1", build=True)
     assert type(expert) is Demonstrations
-    assert set(Demonstrations._fields) == {"observations", "terminal", "truncated", "offsets", "card"}
+    assert set(Demonstrations._fields) == {"observations", "terminal", "truncated", "offsets", "card", "pixels"}
     full = sibench.load_privileged("hopper/expert-n2-v1")
     np.testing.assert_array_equal(full.observations, expert.observations)
     assert len(full.actions) == len(full.rewards) == full.offsets[-1]

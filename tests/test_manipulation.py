@@ -281,10 +281,10 @@ def test_other_robomimic_files_are_refused(tmp_path, data_root):
     with h5py.File(file, "r+") as opened:
         del opened["data/demo_10/obs/object"], opened["data/demo_10/next_obs/object"]
         opened["data/demo_10/obs/object"] = opened["data/demo_10/next_obs/object"] = np.zeros((2, 14))
-    with pytest.raises(UserError, match="not a low-dimensional robomimic file"):
+    with pytest.raises(UserError, match="not a robomimic file of lift"):
         interop.from_robomimic(file, "lift")
     file.write_bytes(b"nothing")
-    with pytest.raises(UserError, match="not a low-dimensional robomimic file"):
+    with pytest.raises(UserError, match="not a robomimic file of lift"):
         interop.from_robomimic(file, "lift")
 
 

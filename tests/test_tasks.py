@@ -12,7 +12,7 @@ from sibench.errors import UserError
 
 
 def test_all_tasks_are_found():
-    assert set(tasks.names()) == {*TASKS, *MANIPULATION}
+    assert set(tasks.names()) == {*TASKS, *MANIPULATION, *(f"{name}-image" for name in MANIPULATION)}
 
 
 def test_ids():

@@ -16,17 +16,19 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from sibench.data.pixels import Pixels, join
 from sibench.ids import EPISODES, Id, parse_id
 
 
 class Demonstrations(NamedTuple):
     """What an action-free learner may see of an expert: where it was, and how its episodes ended."""
 
-    observations: np.ndarray  # [N + E, O] float32
+    observations: np.ndarray  # [N + E, O] float32; beside frames, what is about the gripper
     terminal: np.ndarray  # [N] bool; ends the episode and stops the bootstrap
     truncated: np.ndarray  # [N] bool; ends the episode at the time limit
     offsets: np.ndarray  # [E + 1] int64
     card: dict[str, Any]
+    pixels: Pixels | None = None  # [N + E, 2, 84, 84, 3] uint8, on disk: rows are read when it is indexed
 
     @property
     def num_episodes(self) -> int:
@@ -40,7 +42,7 @@ class Demonstrations(NamedTuple):
 class Dataset(NamedTuple):
     """A background dataset, everything in it."""
 
-    observations: np.ndarray  # [N + E, O] float32
+    observations: np.ndarray  # [N + E, O] float32; beside frames, what is about the gripper
     actions: np.ndarray  # [N, A] float32, in [-1, 1]
     rewards: np.ndarray  # [N] float32
     terminal: np.ndarray  # [N] bool
@@ -49,6 +51,7 @@ class Dataset(NamedTuple):
     seeds: np.ndarray  # [E] uint64; 0 where unknown
     initial_states: np.ndarray  # [E, nq + nv] float32, qpos and qvel of the simulation; [E, 0] where unknown
     card: dict[str, Any]
+    pixels: Pixels | None = None  # [N + E, 2, 84, 84, 3] uint8, on disk: rows are read when it is indexed
 
     num_episodes = Demonstrations.num_episodes
     lengths = Demonstrations.lengths
@@ -82,6 +85,7 @@ class Dataset(NamedTuple):
             offsets=self.offsets[: num + 1],
             seeds=self.seeds[:num],
             initial_states=self.initial_states[:num],
+            pixels=self.pixels and self.pixels.first(steps + num),
         )
 
 
@@ -96,9 +100,9 @@ def concatenate(first: Dataset, second: Dataset, card: dict[str, Any]) -> Datase
         name: np.concatenate([getattr(first, name), getattr(second, name)])
         for name in ("observations", "actions", "rewards", "terminal", "truncated", "seeds", "initial_states")
     }
-    return Dataset(
-        offsets=np.concatenate([first.offsets, first.offsets[-1] + second.offsets[1:]]), card=card, **columns
-    )
+    offsets = np.concatenate([first.offsets, first.offsets[-1] + second.offsets[1:]])
+    frames = first.pixels and join([first.pixels, second.pixels])
+    return Dataset(offsets=offsets, card=card, pixels=frames, **columns)
 
 
 def root() -> Path:
@@ -119,7 +123,7 @@ def load(dataset: str, *, build: bool = False) -> Dataset | Demonstrations:
     if parse_id(dataset).kind != "expert":
         return full
     card = {name: value for name, value in full.card.items() if not name.startswith("return")}
-    return Demonstrations(full.observations, full.terminal, full.truncated, full.offsets, card)
+    return Demonstrations(full.observations, full.terminal, full.truncated, full.offsets, card, full.pixels)
 
 
 def load_privileged(dataset: str, *, build: bool = False) -> Dataset:

@@ -52,12 +52,12 @@ class ImportD4rl:
 
 @dataclass(frozen=True)
 class ImportRobomimic:
-    """Store a robomimic HDF5 file with low-dimensional observations as a dataset."""
+    """Store a robomimic HDF5 file as a dataset: of a task with frames its frames too, else its numbers."""
 
     file: Positional[Path]
-    """The HDF5 file, such as low_dim_v141.hdf5."""
+    """The HDF5 file, such as low_dim_v141.hdf5 or image_v141.hdf5."""
     id: Positional[str]
-    """What to call it, such as can/robomimic-ph."""
+    """What to call it, such as can/robomimic-ph or can-image/robomimic-ph."""
     mask: str = ""
     """Filter key, such as train; all demonstrations if not given."""
 

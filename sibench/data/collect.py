@@ -2,16 +2,17 @@
 
 import functools
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import jax
 import numpy as np
 
-from sibench import assets, files, provenance, scripted, tasks
-from sibench.data import Dataset, storage
+from sibench import assets, cameras, files, provenance, scripted, tasks
+from sibench.data import Dataset, load_privileged, pixels, storage
 from sibench.errors import UserError
 from sibench.evaluation import policy_act
-from sibench.ids import Id
+from sibench.ids import Id, twin
 from sibench.policies import Policy
 from sibench.rollout import Act, Script, rollout, seeds
 
@@ -41,13 +42,13 @@ def player(task: tasks.Task, source: str) -> tuple[Act | Script, Any, Policy | N
     if source == "random":
         return uniform_act(task.action_size), None, None
     if source == "expert" and task.script:
-        return scripted.script(task.name), None, None
+        return scripted.script(twin(task.name)), None, None
     policy = assets.load_policy(task.name, source)
     return policy_act(policy.network, "sample"), policy.params, policy
 
 
 def seed_name(id: Id) -> str:
-    return f"{tasks.task_id(id.task)}/{id.source}"
+    return f"{tasks.task_id(twin(id.task))}/{id.source}"
 
 
 def check_recipe(id: Id, card: dict[str, Any]) -> None:
@@ -75,7 +76,8 @@ def check_widths(id: Id, dataset: Dataset) -> None:
     """Refuse a dataset whose arrays are not of its task's shape."""
     task = tasks.make(id.task, "c")
     states = dataset.initial_states.shape[1]
-    got = (dataset.observations.shape[1], dataset.actions.shape[1])
+    width = dataset.observations.shape[1]
+    got = (width if dataset.pixels is None else 4 * width + cameras.NUM_BYTES, dataset.actions.shape[1])
     if got != (task.observation_size, task.action_size) or states not in (0, task.model.nq + task.model.nv):
         raise UserError(
             f"{storage.folder(id)}: {got[0]} observations, {got[1]} actions and {states} numbers of state are not "
@@ -104,8 +106,12 @@ def build(id: Id, engine: str = "auto", progress: Callable[[int, int], None] = l
 def collect(
     id: Id, engine: str = "auto", progress: Callable[[int, int], None] = lambda episodes, steps: None
 ) -> Dataset:
-    """Play the episodes of a dataset."""
+    """Play the episodes of a dataset; those with frames are their twin's, seen once more."""
     task = tasks.make(id.task, engine)
+    if id.task != twin(id.task):
+        build(played := replace(id, task=twin(id.task)), engine)
+        card = recipe(id) | {"command": storage.command(id)}
+        return through_cameras(task, load_privileged(str(played)), card, progress)
     act, params, _ = player(task, id.source)
     return play(task, act, params, recipe(id) | {"command": storage.command(id)}, progress)
 
@@ -144,8 +150,29 @@ def play(
         initial_states=played.initial_state,
         card=card,
     )
+    if twin(task.name) != task.name:
+        return through_cameras(task, dataset, card)
     card |= statistics(dataset, task.name)
     return dataset
+
+
+def through_cameras(
+    task: tasks.Task,
+    dataset: Dataset,
+    card: dict[str, Any],
+    progress: Callable[[int, int], None] = lambda episodes, steps: None,
+) -> Dataset:
+    """A dataset of whole observations as one of this task's: with frames, and of the numbers what is left of them."""
+    whole = dataset.observations
+
+    def read(rows: np.ndarray) -> np.ndarray:
+        progress(int(np.searchsorted(dataset.offsets, rows[-1], side="right")) - 1, int(rows[-1]))
+        return task.frames(whole[rows])
+
+    seen = dataset._replace(observations=whole[:, : task.num_kept], pixels=pixels.Pixels(read, np.arange(len(whole))))
+    kept = ("engine", "code", "versions")
+    card = card | {name: dataset.card[name] for name in kept} | {"gl": cameras.backend()}
+    return seen._replace(card=card | statistics(seen, task.name))
 
 
 @functools.cache

@@ -10,7 +10,9 @@ import numpy as np
 
 from sibench import tasks
 from sibench.data import Dataset, storage
+from sibench.data.pixels import Pixels
 from sibench.errors import UserError, unknown
+from sibench.ids import twin
 
 OVERSHOOT = 1e-4
 """How far an action of another suite may leave [-1, 1] and still be clipped to it."""
@@ -20,6 +22,8 @@ def to_minari(dataset: Dataset, minari_id: str) -> None:
     """Write a dataset as a local Minari dataset."""
     import gymnasium
 
+    if dataset.pixels is not None:
+        raise UserError(f"{dataset.card['id']} has frames, which are not exported; its twin without them can be")
     minari = _minari()
     task = tasks.make(dataset.card["task"], "c")
     references = tasks.references(task.name)
@@ -172,11 +176,13 @@ def from_d4rl(path: Path, task: str, max_episode_steps: int = 1000) -> Dataset:
 
 
 LOW_DIM = ("robot0_eef_pos", "robot0_eef_quat", "robot0_gripper_qpos", "object")
-"""robomimic's names of what the manipulation tasks observe, in their order."""
+"""robomimic's names of what the manipulation tasks observe, in their order; beside frames, all but the last."""
+VIEWS = ("agentview_image", "robot0_eye_in_hand_image")
+"""robomimic's names of the frames, in the order of ours."""
 
 
 def from_robomimic(path: Path, task: str, mask: str = "") -> Dataset:
-    """A robomimic file with low-dimensional observations as one of ours: all demonstrations, or those of a filter key.
+    """A robomimic file as one of ours: all demonstrations, or those of a filter key.
 
     An episode ends with its first reward, which is success, as in our tasks; what was recorded afterwards is left out.
     robomimic's `dones` may mean success, the end of the recording, or both, and are not read. A file without
@@ -185,17 +191,20 @@ def from_robomimic(path: Path, task: str, mask: str = "") -> Dataset:
     """
     import h5py
 
-    observations, actions, rewards, terminals, lengths, steps, size = [], [], [], [], [], 0, 0
+    names = LOW_DIM[:-1] if task != twin(task) else LOW_DIM
+    observations, actions, rewards, terminals, lengths, places, steps, size = [], [], [], [], [], [], 0, 0
     try:
         with h5py.File(path, "r") as file:
             data = storage.read_group(file, "data")
             for name in _demos(file, mask):
                 demo = storage.read_group(data, name)
-                obs, next_obs = (_low_dim(demo, what) for what in ("obs", "next_obs"))
+                obs, next_obs = (_low_dim(demo, what, names) for what in ("obs", "next_obs"))
                 action, reward = (storage.read_column(demo, column, None) for column in ("actions", "rewards"))
                 columns = [column for column in (obs, next_obs, action, reward) if column is not None]
                 if len({len(column) for column in columns}) != 1 or not len(reward):
                     raise ValueError(f"'{name}' has columns of {[len(column) for column in columns]} rows")
+                if task != twin(task):
+                    _check_frames(demo, len(reward), ("obs",) if next_obs is None else ("obs", "next_obs"))
                 if not np.isin(reward, (0, 1)).all():
                     raise ValueError(f"'{name}' has rewards beside 0 and 1; take the file with sparse ones")
                 if (size := size + sum(column.nbytes for column in columns)) > storage.MAX_COLUMN_BYTES:
@@ -203,15 +212,16 @@ def from_robomimic(path: Path, task: str, mask: str = "") -> Dataset:
                 success = np.flatnonzero(reward)
                 stop = int(success[0]) + 1 if len(success) else len(reward)
                 if next_obs is not None:
-                    last = next_obs[stop - 1]
+                    last = "next_obs", stop - 1
                 elif len(success):
-                    last = obs[min(stop, len(obs) - 1)]
+                    last = "obs", min(stop, len(obs) - 1)
                 else:
                     stop -= 1
-                    last = obs[stop]
+                    last = "obs", stop
                 steps += len(reward)
                 if stop > 0:
-                    observations += [obs[:stop], last[None]]
+                    observations += [obs[:stop], (obs if last[0] == "obs" else next_obs)[last[1], None]]
+                    places += [*((name, "obs", row) for row in range(stop)), (name, *last)]
                     actions.append(action[:stop])
                     rewards.append(reward[:stop])
                     terminals.append(len(success) > 0)
@@ -221,9 +231,14 @@ def from_robomimic(path: Path, task: str, mask: str = "") -> Dataset:
         parts = {"observations": observations, "actions": actions, "rewards": rewards}
         columns = {name: np.concatenate(arrays) for name, arrays in parts.items()}
     except (OSError, ValueError, KeyError, RuntimeError, TypeError) as error:
-        raise UserError(f"{path}: not a low-dimensional robomimic file that can be read: {error}") from None
+        raise UserError(f"{path}: not a robomimic file of {task} that can be read: {error}") from None
     card = {"source": f"robomimic {path.name}", "mask": mask or "all", "dropped_steps": steps - sum(lengths)}
-    return _dataset(task, columns, *_ends(terminals, lengths), lengths, card)
+    dataset = _dataset(task, columns, *_ends(terminals, lengths), lengths, card)
+    if task == twin(task):
+        return dataset
+    return dataset._replace(
+        pixels=Pixels(lambda rows: _frames(path, [places[row] for row in rows]), np.arange(len(places)))
+    )
 
 
 def _demos(file, mask: str) -> list[str]:
@@ -242,13 +257,29 @@ def _demos(file, mask: str) -> list[str]:
     return sorted(names, key=lambda name: int(name.removeprefix("demo_")))
 
 
-def _low_dim(demo, what: str) -> np.ndarray | None:
+def _low_dim(demo, what: str, names: tuple[str, ...]) -> np.ndarray | None:
     if what == "next_obs" and what not in demo:
         return None
     group = storage.read_group(demo, what)
-    if missing := [name for name in LOW_DIM if name not in group]:
+    if missing := [name for name in names if name not in group]:
         raise ValueError(f"'{what}' has no {', '.join(missing)}, but {', '.join(sorted(group)[:20])!a}")
-    return np.concatenate([storage.read_column(group, name, None) for name in LOW_DIM], axis=1)
+    return np.concatenate([storage.read_column(group, name, None) for name in names], axis=1)
+
+
+def _check_frames(demo, num: int, parts: tuple[str, ...]) -> None:
+    for group in (storage.read_group(demo, part) for part in parts):
+        for view in VIEWS:
+            if view not in group or len(storage.frames(group, view)) != num:
+                raise ValueError(f"'{group.name}' has not {num} frames called {view}")
+
+
+def _frames(path: Path, places: list[tuple[str, str, int]]) -> np.ndarray:
+    """[N, 2, 84, 84, 3] of as many demonstrations, their groups and rows."""
+    import h5py
+
+    with h5py.File(path, "r") as file:
+        columns = [[file["data"][demo][group][view] for view in VIEWS] for demo, group, _ in places]
+        return np.array([[column[row] for column in pair] for pair, (_, _, row) in zip(columns, places, strict=True)])
 
 
 def _ends(terminals: list[bool], lengths: list[int]) -> np.ndarray:
@@ -260,7 +291,8 @@ def _ends(terminals: list[bool], lengths: list[int]) -> np.ndarray:
 
 def _dataset(task, columns, terminal, truncated, lengths, card, seeds=None, initial_states=None) -> Dataset:
     target = tasks.make(task, "c")
-    expected = (target.observation_size, target.action_size)
+    numbers = target.observation_size if task == twin(task) else target.num_kept
+    expected = (numbers, target.action_size)
     actions = columns["actions"]
     got = tuple(array.shape[-1] if array.ndim == 2 else 0 for array in (columns["observations"], actions))
     if got != expected:

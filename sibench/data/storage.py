@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 
 from sibench import files
-from sibench.data import Dataset, root
+from sibench.cameras import FRAMES
+from sibench.data import Dataset, pixels, root
 from sibench.errors import UserError
 from sibench.ids import Id
 
@@ -28,7 +29,9 @@ COLUMNS = {
     "initial_states": np.float32,
 }
 MAX_COLUMN_BYTES, MAX_CHUNK_BYTES = 4 << 30, 64 << 20
-DATA, CARD, MANIFEST = "data.hdf5", "card.json", "MANIFEST.json"
+DATA, PIXELS, CARD, MANIFEST = "data.hdf5", "pixels.zlib", "card.json", "MANIFEST.json"
+ENDS = {"pixel_ends": np.int64}
+"""The column more of a dataset with frames: where each observation's end in their file (sibench/data/pixels.py)."""
 
 
 def folder(id: Id) -> Path:
@@ -48,6 +51,10 @@ def content_sha256(dataset: Dataset) -> str:
         array = np.ascontiguousarray(getattr(dataset, name), dtype)
         digest.update(f"{name} {array.dtype.str} {array.shape}\n".encode())
         digest.update(array.data)
+    if dataset.pixels is not None:
+        digest.update(f"pixels {dataset.pixels.dtype.str} {dataset.pixels.shape}\n".encode())
+        for block in dataset.pixels.blocks():
+            digest.update(block.data)
     return digest.hexdigest()
 
 
@@ -60,17 +67,21 @@ def write(id: Id, dataset: Dataset) -> Path:
         raise UserError(f"dataset {id} cannot be stored: {problem}")
     path = folder(id)
     image = io.BytesIO()  # HDF5 itself crashes when the disk is full
+    columns, parts = {name: np.ascontiguousarray(getattr(dataset, name), dtype) for name, dtype in COLUMNS.items()}, []
     with files.atomic_folder(path) as temporary:
+        if dataset.pixels is not None:
+            columns["pixel_ends"] = pixels.write(temporary / PIXELS, dataset.pixels)
+            dataset = dataset._replace(pixels=pixels.open_stored(temporary / PIXELS, columns["pixel_ends"]))
+            parts = [PIXELS]
         with h5py.File(image, "w") as file:
-            for name, dtype in COLUMNS.items():
-                array = np.ascontiguousarray(getattr(dataset, name), dtype)
+            for name, array in columns.items():
                 rows = max(1, min(len(array), (1 << 20) // max(1, array[:1].nbytes)))
                 layout = {"chunks": (rows, *array.shape[1:]), "fletcher32": True} if array.size else {}
                 file.create_dataset(name, data=array, **layout)
         files.write_atomic(temporary / DATA, image.getbuffer())
         card = dataset.card | {"content_sha256": content_sha256(dataset)}
         files.write_atomic(temporary / CARD, files.to_json(card))
-        manifest = {name: files.sha256(temporary / name) for name in (DATA, CARD)}
+        manifest = {name: files.sha256(temporary / name) for name in (DATA, *parts, CARD)}
         files.write_atomic(temporary / MANIFEST, files.to_json(manifest))
     return path
 
@@ -86,32 +97,45 @@ def read_card(id: Id) -> dict[str, Any]:
         card_bytes = (path / CARD).read_bytes()
         if hashlib.sha256(card_bytes).hexdigest() != manifest[CARD]:
             raise ValueError(f"{CARD} differs from its sha256")
-        return json.loads(card_bytes) | {"data_sha256": manifest[DATA]}
+        parts = {name: digest for name, digest in manifest.items() if name != CARD}
+        if DATA not in parts or not parts.keys() <= {DATA, PIXELS}:
+            raise ValueError(f"{MANIFEST} names {sorted(parts)[:5]}")
+        return json.loads(card_bytes) | {"data_sha256": parts}
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise _refused(path / CARD, error, id) from None
 
 
 def is_intact(id: Id) -> bool:
-    """Whether the data is there and has the hash that its manifest says."""
-    file = folder(id) / DATA
-    return file.exists() and files.sha256(file) == read_card(id)["data_sha256"]
+    """Whether the data is there and has the hashes that its manifest says."""
+    return not _damaged(id, read_card(id))
+
+
+def _damaged(id: Id, card: dict[str, Any]) -> list[str]:
+    """The files that are not what the manifest says."""
+    parts = {folder(id) / name: digest for name, digest in card["data_sha256"].items()}
+    return [file.name for file, digest in parts.items() if not file.exists() or files.sha256(file) != digest]
 
 
 def read(id: Id) -> Dataset:
     """The dataset, after its hashes, its HDF5 structure and its arrays have been checked."""
     card = read_card(id)
-    file = folder(id) / DATA
+    frames, file = None, folder(id) / DATA
     try:
-        if not is_intact(id):
+        if damaged := _damaged(id, card):
+            file = folder(id) / damaged[0]
             raise ValueError("differs from its sha256")
-        columns = read_hdf5(file, COLUMNS)
+        columns = read_hdf5(file, COLUMNS | (ENDS if PIXELS in card["data_sha256"] else {}))
+        if (ends := columns.pop("pixel_ends", None)) is not None:
+            frames = pixels.open_stored(folder(id) / PIXELS, ends)
+            if len(frames) != len(columns["observations"]):
+                raise ValueError(f"{len(frames)} observations have frames, of {len(columns['observations'])}")
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         raise _refused(file, error, id) from None
     problem = inconsistency(columns)
     if problem:
         raise _refused(file, problem, id)
     flags = {name: columns.pop(name).astype(bool) for name in ("terminal", "truncated")}
-    return Dataset(card=card, **columns, **flags)
+    return Dataset(card=card, pixels=frames, **columns, **flags)
 
 
 def _refused(file: Path, why: object, id: Id) -> UserError:
@@ -154,13 +178,28 @@ def read_names(group, name: str, most: int) -> np.ndarray:
 
 def read_column(group, name: str, dtype: Any) -> np.ndarray:
     """One numeric array of an HDF5 group, if it is a plain one whose bytes are in this very file."""
-    import h5py
-
     column = _plain(group, name)
+    _check_storage(column, name)
     if column.dtype.kind not in "biuf" or (dtype is not None and column.dtype != dtype):
         raise ValueError(f"'{name}' is of type {column.dtype}, expected {np.dtype(dtype) if dtype else 'numbers'}")
     if column.ndim not in (1, 2):
         raise ValueError(f"'{name}' has {column.ndim} dimensions")
+    return column[()]
+
+
+def frames(group, name: str):
+    """An HDF5 array of frames, to be read by rows."""
+    column = _plain(group, name)
+    _check_storage(column, name)
+    if column.dtype != np.uint8 or column.shape[1:] != FRAMES[1:]:
+        raise ValueError(f"'{name}' has {column.dtype} of shape {column.shape}, expected uint8 and {FRAMES[1:]}")
+    return column
+
+
+def _check_storage(column, name: str) -> None:
+    """Refuse filters that could be anything, and more bytes than a file of its size holds."""
+    import h5py
+
     filters = column.id.get_create_plist()
     names = {filters.get_filter(i)[0] for i in range(filters.get_nfilters())}
     if names - {h5py.h5z.FILTER_FLETCHER32, h5py.h5z.FILTER_DEFLATE, h5py.h5z.FILTER_SHUFFLE}:
@@ -170,7 +209,6 @@ def read_column(group, name: str, dtype: Any) -> np.ndarray:
         raise ValueError(f"'{name}' declares {column.nbytes} bytes and stores {stored}")
     if column.chunks and int(np.prod(column.chunks, dtype=object)) * column.dtype.itemsize > MAX_CHUNK_BYTES:
         raise ValueError(f"'{name}' has chunks of shape {column.chunks}")
-    return column[()]
 
 
 def _plain(group, name: str):

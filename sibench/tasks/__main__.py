@@ -4,6 +4,7 @@ python -m sibench.tasks
 """
 
 from sibench import tasks
+from sibench.cameras import NUM_BYTES, SIDE
 
 
 def table() -> str:
@@ -20,7 +21,9 @@ def table() -> str:
             measured = (references["random"], references["expert"])
             returns = [f"{one['mean']:.{digits}f} ± {one['std']:.{digits}f}" for one in measured]
         origin = task.gymnasium_id or task.modelled_on
-        cells = (f"`{task.id}`", origin, task.observation_size, task.action_size, *returns)
+        frames = task.observation_size - NUM_BYTES
+        size = task.observation_size if frames < 0 else f"{frames // 4}, 2 × {SIDE} × {SIDE} × 3"
+        cells = (f"`{task.id}`", origin, size, task.action_size, *returns)
         lines.append("| " + " | ".join(map(str, cells)) + " |")
     return "\n".join(lines)
 

@@ -47,6 +47,14 @@ class Task(Env):
     def observe(self, state: PhysicsState) -> jax.Array:
         raise NotImplementedError
 
+    def recorded(self, state: State) -> jax.Array:
+        """What a recording keeps of an observation; `seen` makes it whole."""
+        return state.obs
+
+    def seen(self, recorded: np.ndarray) -> np.ndarray:
+        """Observations [N, O] of what was kept of them."""
+        return recorded
+
     def reward(self, before: PhysicsState, action: jax.Array, after: PhysicsState) -> jax.Array:
         raise NotImplementedError
 

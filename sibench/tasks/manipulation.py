@@ -9,11 +9,15 @@ height 0. The step that succeeds earns 1 and ends the episode.
 import functools
 import os
 
+import gymnasium
 import jax
 import jax.numpy as jnp
 import mujoco
+import numpy as np
+from brax.envs.base import State
 
-from sibench.ids import FEW
+from sibench import cameras
+from sibench.ids import FEW, twin
 from sibench.physics import PhysicsState, load_model
 from sibench.tasks.base import Task
 
@@ -43,7 +47,7 @@ class Manipulation(Task):
 
     @functools.cached_property
     def model(self) -> mujoco.MjModel:
-        return load_model(os.path.join(SCENES, f"{self.name}.xml"))
+        return load_model(os.path.join(SCENES, f"{twin(self.name)}.xml"))
 
     def initial(self, key: jax.Array) -> tuple[jax.Array, jax.Array]:
         keys = jax.random.split(key, 4)
@@ -137,6 +141,54 @@ class Square(Manipulation):
     def success(self, eef, position):
         on_peg = (jnp.abs(position[:2] - jnp.array(self.place)) < 0.03).all() & (position[2] < 0.05)
         return on_peg & let_go(eef, position)
+
+
+class Seen(Manipulation):
+    """The same through two cameras: of the observation only what is about the gripper is left, and frames are added."""
+
+    num_kept = 9
+
+    def observe(self, state: PhysicsState) -> jax.Array:
+        row = jax.ShapeDtypeStruct((4 * self.num_kept + cameras.NUM_BYTES,), jnp.uint8)
+        return jax.pure_callback(self.seen, row, super().observe(state), vmap_method="broadcast_all")
+
+    def recorded(self, state: State) -> jax.Array:
+        return super().observe(state.pipeline_state)
+
+    def seen(self, recorded: np.ndarray) -> np.ndarray:
+        return cameras.pack(recorded[..., : self.num_kept], self.frames(recorded))
+
+    def frames(self, recorded: np.ndarray) -> np.ndarray:
+        """[..., O] -> [..., 2, 84, 84, 3]. Whoever draws them, the same numbers give the same frames."""
+        recorded = np.asarray(recorded)
+        drawn = cameras.studio(self.model).draw(joints(recorded.reshape(-1, recorded.shape[-1])))
+        return drawn.reshape(*recorded.shape[:-1], *cameras.FRAMES)
+
+    @property
+    def observation_space(self) -> gymnasium.spaces.Box:
+        return gymnasium.spaces.Box(0, 255, (self.observation_size,), np.uint8)
+
+
+class LiftImage(Seen, Lift):
+    name, version, modelled_on = "lift-image", 1, "`lift`, through two cameras"
+
+
+class CanImage(Seen, Can):
+    name, version, modelled_on = "can-image", 1, "`can`, through two cameras"
+
+
+class SquareImage(Seen, Square):
+    name, version, modelled_on = "square-image", 1, "`square`, through two cameras"
+
+
+def joints(observations: np.ndarray) -> np.ndarray:
+    """qpos [N, 15] of observations [N, O] of the state."""
+    x, y, z, w = observations[:, 3:7].T.astype(np.float64)
+    yaw = np.arctan2(2 * (w * z + x * y), 1 - 2 * (y**2 + z**2))
+    pitch = np.arcsin(np.clip(2 * (w * y - z * x), -1, 1))
+    roll = np.arctan2(2 * (w * x + y * z), 1 - 2 * (x**2 + y**2))
+    fingers, turned = observations[:, 7:9] * [1, -1], observations[:, [15, 12, 13, 14]]
+    return np.column_stack([observations[:, :3], yaw, pitch, roll, fingers, observations[:, 9:12], turned])
 
 
 def let_go(eef: jax.Array, position: jax.Array) -> jax.Array:

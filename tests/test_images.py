@@ -1,0 +1,395 @@
+"""Tasks seen through cameras: are the frames of the right moment, do they stay whole, and do learners get them?"""
+
+import dataclasses
+import errno
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import h5py
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from conftest import MANIPULATION, command
+from learners import module, small
+
+import sibench
+from sibench import cameras, heldout, policies, tasks
+from sibench.batches import make_data, sample
+from sibench.cameras import FRAMES, NUM_BYTES
+from sibench.data import interop, pixels, storage
+from sibench.data.collect import build, player
+from sibench.data.verify import verify
+from sibench.errors import UserError
+from sibench.evaluation import evaluate
+from sibench.heldout import held_out
+from sibench.ids import Id, parse_id
+from sibench.networks import BinsPolicy, Stats, is_statistic, unpack, with_stats
+from sibench.policies import Policy
+from sibench.rollout import rollout, seeds
+from sibench.tasks.manipulation import joints
+from sibench.train import train
+
+try:
+    cameras.backend()
+except UserError as error:
+    pytest.skip(f"no OpenGL here: {error}", allow_module_level=True)
+
+
+@pytest.fixture(scope="module")
+def demonstration():
+    """Whole observations of one episode of each task."""
+    found = {}
+    for name in MANIPULATION:
+        task = tasks.make(name, "c")
+        act, params, _ = player(task, "expert")
+        played = rollout(task, act, params, seeds("select", f"images/{name}", 1), record=True)
+        found[name] = played.obs[0, : played.length[0] + 1]
+    return found
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    """A folder of datasets with frames: four of the demonstrator's episodes, three of a clone's."""
+    where = tmp_path_factory.mktemp("data")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SIBENCH_DATA", str(where))
+        for source, num in (("expert", 4), ("bc-20", 3)):
+            build(Id("lift-image", source, num))
+    return where
+
+
+@pytest.fixture
+def here(data, monkeypatch):
+    monkeypatch.setenv("SIBENCH_DATA", str(data))
+    return data
+
+
+def fresh(task) -> np.ndarray:
+    """Two rows that no studio drew before."""
+    return np.asarray(jax.vmap(tasks.make(task, "c").reset)(jax.random.split(jax.random.key(time.time_ns()), 2)).obs)
+
+
+# --- what is seen -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", MANIPULATION)
+def test_the_scene_is_that_of_the_observation(name, demonstration):
+    """The poses that are drawn are those that MuJoCo has, to micrometres."""
+    task = tasks.make(name, "c")
+    reset = jax.jit(task.reset_to)
+    for whole in demonstration[name][::10]:
+        again = reset(jnp.asarray(joints(whole[None])[0], jnp.float32), jnp.zeros(task.model.nv)).obs
+        for places in (np.r_[0:3], np.r_[7:12]):
+            np.testing.assert_allclose(again[places], whole[places], atol=1e-6)
+        for rotation in (np.r_[3:7], np.r_[12:16]):  # a quaternion and its negative are one
+            assert abs(again[rotation] @ whole[rotation]) > 1 - 1e-6
+
+
+@pytest.mark.parametrize("name", MANIPULATION)
+def test_both_cameras_see_what_moves(name, demonstration):
+    task, whole = tasks.make(f"{name}-image", "c"), demonstration[name]
+    frames = task.frames(whole)
+    assert frames.shape == (len(whole), *FRAMES)
+    for view in range(2):
+        changes = np.abs(np.diff(frames[:, view].astype(int), axis=0)).max(axis=(1, 2, 3))
+        assert (changes > 20).mean() > 0.8  # demonstrators pause
+    elsewhere = whole[:1] + np.where(np.isin(np.arange(whole.shape[1]), (9, 10)), 0.03, 0.0)  # the object alone
+    seen = np.abs(task.frames(elsewhere.astype(np.float32)).astype(int) - frames[:1]).max(axis=(2, 3, 4))
+    assert (seen > 50).all()
+
+
+def test_an_observation_tells_the_object_by_its_frames_only(demonstration):
+    task, whole = tasks.make("lift-image", "c"), demonstration["lift"]
+    rows = task.seen(whole)
+    assert rows.shape == (len(whole), task.observation_size) and rows.dtype == np.uint8
+    numbers, frames = cameras.unpack(rows)
+    assert np.array_equal(numbers, whole[:, :9]) and np.array_equal(frames, task.frames(whole))
+    state = jax.jit(task.reset)(jax.random.key(5))
+    alone = task.seen(np.asarray(jax.jit(tasks.make("lift", "c").reset)(jax.random.key(5)).obs))
+    assert np.array_equal(cameras.unpack(np.asarray(state.obs))[1], cameras.unpack(alone)[1])
+    assert task.observation_space.contains(np.asarray(state.obs))
+
+
+def test_networks_take_rows_apart_as_they_were_put_together():
+    rng = np.random.default_rng(0)
+    numbers, frames = rng.normal(size=(3, 9)).astype(np.float32), rng.integers(0, 256, (3, *FRAMES), np.uint8)
+    rows = cameras.pack(numbers, frames)
+    for parts in (cameras.unpack(rows), unpack(jnp.asarray(rows))):
+        assert np.array_equal(parts[0], numbers) and np.array_equal(parts[1], frames)
+
+
+def test_a_policy_looks_at_every_part_of_a_row():
+    """Its statistics are of the numbers, its eyes are trained and decayed, and both frames reach its actions."""
+    rng = np.random.default_rng(0)
+    rows = cameras.pack(rng.normal(size=(1, 9)), rng.integers(0, 256, (1, *FRAMES), np.uint8))
+    network = BinsPolicy(7, (16,))
+    params = network.init(jax.random.key(0), rows)
+    stats = Stats(jnp.arange(9.0), jnp.full(9, 2.0))
+    found = with_stats(params, stats)["params"]["encoder"]
+    assert np.array_equal(found["mean"], stats.mean) and np.array_equal(found["std"], stats.std)
+    kinds = jax.tree_util.tree_leaves_with_path(params)
+    assert sum(is_statistic(path) for path, _ in kinds) == 2
+    before = network.apply(params, rows).logits
+    for byte in (2, 36 + 40 * 84 * 3, 36 + NUM_BYTES // 2 + 40 * 84 * 3):
+        other = rows.copy()
+        other[:, byte] ^= 0x3F
+        assert not np.array_equal(network.apply(params, other).logits, before)
+
+    grads = jax.grad(lambda p: network.apply(p, jnp.asarray(rows)).log_prob(jnp.zeros((1, 7))).sum())(params)
+    for path, grad in jax.tree_util.tree_leaves_with_path(grads):
+        assert is_statistic(path) != bool(np.abs(grad).max() > 0), path
+
+
+# --- on disk ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_dataset_is_its_twin_seen_through_cameras(here):
+    seen, whole = sibench.load("lift-image/bc-20-n3"), sibench.load("lift/bc-20-n3")
+    for name in ("actions", "rewards", "terminal", "truncated", "offsets", "seeds", "initial_states"):
+        assert np.array_equal(getattr(seen, name), getattr(whole, name)), name
+    assert np.array_equal(seen.observations, whole.observations[:, :9])
+    assert np.array_equal(seen.pixels[:], tasks.make("lift-image", "c").frames(whole.observations))
+    assert storage.content_sha256(seen) == seen.card["content_sha256"]
+    assert "lift-image-v1" in seen.card["task"] and seen.card["quality"] == whole.card["quality"]
+    assert "3 episodes replayed" in verify(parse_id("lift-image/bc-20-n3"), 3)[-1]
+    demos = sibench.load("lift-image/expert-n4")
+    assert len(demos.pixels) == len(demos.observations) and not hasattr(demos, "actions")
+
+
+def test_rows_are_found_by_numbers_slices_and_arrays_of_any_shape(here):
+    first, second = (sibench.load_privileged(f"lift-image/{name}") for name in ("bc-20-n3", "expert-n4"))
+    every = first.pixels[:]
+    index = np.array([[3, 0], [len(every) - 1, 7]])
+    assert np.array_equal(first.pixels[index], every[index]) and np.array_equal(first.pixels[5], every[5])
+    assert np.array_equal(first.first(2).pixels[:], every[: first.offsets[2] + 2])
+    both = pixels.join([first.pixels, second.pixels])
+    at = np.array([len(every), 1, len(every) + 9, 0])
+    assert np.array_equal(both[at], np.stack([second.pixels[0], every[1], second.pixels[9], every[0]]))
+    mixed = sibench.load("lift-image/mix-500-n4", build=True)
+    assert np.array_equal(mixed.pixels[mixed.offsets[2] + 2], sibench.load("lift-image/random-n4").pixels[0])
+
+
+def test_damage_is_refused(here, tmp_path, monkeypatch):
+    id = parse_id("lift-image/expert-n4")
+    whole = storage.read(id)
+    monkeypatch.setenv("SIBENCH_DATA", str(tmp_path))
+    file = storage.write(id, whole) / storage.PIXELS
+    good = file.read_bytes()
+    for bad in (good[:-1], good[:999] + bytes([good[999] ^ 1]) + good[1000:]):
+        file.write_bytes(bad)
+        with pytest.raises(UserError, match=r"pixels.zlib: refused: differs from its sha256; delete its folder and"):
+            storage.read(id)
+    file.unlink()
+    with pytest.raises(UserError, match=r"pixels.zlib: refused"):
+        storage.read(id)
+
+    # and what is damaged after it was opened, or made by somebody else
+    file.write_bytes(good)
+    ends = h5py.File(file.parent / storage.DATA)["pixel_ends"][()]
+    opened = pixels.open_stored(file, ends)
+    file.write_bytes(good[:999] + bytes([good[999] ^ 1]) + good[1000:])
+    with pytest.raises(UserError, match=r"the frames of observation \d+ cannot be read"):
+        opened[:]
+    for wrong in (ends[:-1], ends + 1, ends[::-1], ends[:0]):
+        with pytest.raises(ValueError, match="length"):
+            pixels.open_stored(file, wrong)
+
+
+def test_frames_of_another_moment_are_found(here, tmp_path, monkeypatch):
+    id = parse_id("lift-image/expert-n4")
+    whole = storage.read(id)
+    monkeypatch.setenv("SIBENCH_DATA", str(tmp_path))
+    late = pixels.Pixels(whole.pixels._read, np.roll(whole.pixels._rows, 5))
+    storage.write(id, whole._replace(pixels=late))
+    with pytest.raises(UserError, match="the frames of episode 0 are not what is there to see"):
+        verify(id, 2)
+
+
+def test_a_full_disk_leaves_nothing(here, tmp_path, monkeypatch):
+    id = parse_id("lift-image/expert-n4")
+    whole = storage.read(id)
+    monkeypatch.setenv("SIBENCH_DATA", str(tmp_path))
+
+    def full(rows):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with pytest.raises(OSError, match="No space"):
+        storage.write(id, whole._replace(pixels=pixels.Pixels(full, np.arange(len(whole.pixels)))))
+    assert not [path for path in tmp_path.rglob("*") if path.is_file() and "lock" not in path.name]
+
+
+# --- processes that draw ----------------------------------------------------------------------------------------------
+
+
+def test_a_painter_that_is_killed_is_replaced():
+    task = tasks.make("lift-image", "c")
+    whole = fresh("lift")
+    expected = task.frames(whole).copy()
+    studio = cameras.studio(task.model)
+    for painter in studio.painters:
+        painter.process.send_signal(signal.SIGKILL)
+    task.frames(fresh("lift"))
+    assert np.array_equal(task.frames(whole), expected)
+
+
+def test_without_opengl_there_is_one_line_that_helps(here):
+    line = (
+        "import sibench; from sibench import cli; cli.run(lambda _: sibench.make('lift-image').reset(KEY), int, 'x', 0)"
+    )
+    program = "import jax; KEY = jax.random.key(0); " + line
+    ran = subprocess.run(
+        [sys.executable, "-c", program], env=os.environ | {"MUJOCO_GL": "glfw", "DISPLAY": ""}, capture_output=True
+    )
+    last = ran.stderr.decode().strip().splitlines()[-1]
+    assert ran.returncode == 2 and last.startswith("error: no frames with MUJOCO_GL=glfw") and "apt install" in last
+    assert "Traceback" not in ran.stderr.decode()
+
+
+def test_rows_that_stay_are_drawn_once():
+    """What is over stands still while others go on; others that change are drawn anew."""
+    model = tasks.make("lift-image", "c").model
+    studio = cameras.studio(model)
+    whole = np.repeat(fresh("lift"), 2, axis=0)
+    asked = []
+    for painter in studio.painters:
+        painter.draw = lambda qpos, draw=painter.draw: asked.append(len(qpos)) or draw(qpos)
+    try:
+        first = studio.draw(joints(whole))
+        whole[2, 9] += 0.02
+        second = studio.draw(joints(whole))
+    finally:
+        for painter in studio.painters:
+            del painter.draw
+    assert sum(asked) == 4 + 1
+    assert [np.array_equal(a, b) for a, b in zip(first, second, strict=True)] == [True, True, False, True]
+
+
+# --- learners ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_batch_has_the_frames_of_its_steps(here):
+    """Of both datasets of two lanes, inside a compiled function."""
+    names = ("bc-20-n3", "expert-n4")
+    datasets = [sibench.load_privileged(f"lift-image/{name}") for name in names]
+    data = make_data(datasets, datasets[1], [1, 0])
+    for lane, dataset in enumerate(reversed(datasets)):
+        source = data.background._replace(
+            stretch=jax.tree.map(lambda column, lane=lane: column[lane], data.background.stretch)
+        )
+        batch = jax.jit(lambda source: sample(source, 16, jax.random.key(3)))(source)
+        numbers, frames = cameras.unpack(np.asarray(batch.obs))
+        index = np.array([np.flatnonzero((dataset.observations == row).all(1))[0] for row in numbers])
+        step = index - np.searchsorted(dataset.offsets + np.arange(len(dataset.offsets)), index, side="right") + 1
+        assert np.array_equal(batch.action, dataset.actions[step]) and len(set(step)) > 10
+        for rows, at in ((batch.obs, index), (batch.next_obs, index + 1)):
+            numbers, frames = cameras.unpack(np.asarray(rows))
+            assert np.array_equal(numbers, dataset.observations[at])
+            assert np.array_equal(frames, dataset.pixels[at])
+
+
+def test_a_learner_from_frames_to_a_result(here, tmp_path, monkeypatch):
+    """Trained by the same loop as any, judged through cameras; its policy is stored, and is the same when loaded."""
+    monkeypatch.setattr(heldout, "NUM", 1)
+    config = small("bc", task="lift-image", dataset=("bc-20-n3",), expert="expert-n4", demos=2, seeds=1, steps=6)
+    config = dataclasses.replace(config, evals=1, eval_episodes=2, final_episodes=2, checkpoint_every=3, out=tmp_path)
+    (file,) = train(config, module("bc").make)
+    result = json.loads(file.read_text())
+    (lane,) = result["lanes"]
+    assert result["dataset"]["id"] == "lift-image/bc-20-n3-v1" and lane["status"] == "finished"
+    assert 0 < result["dataset"]["teacher_nll"] < lane["nll"]
+    again = evaluate(policies.load(file.parent / "bc-20-n3-seed-0/policy"), "lift-image", 2)
+    assert again.returns.tolist() == lane["returns"] and again.lengths.tolist() == lane["lengths"]
+    assert np.round(again.progress, 3).tolist() == lane["progress"]
+
+
+def test_a_callable_gets_rows_that_it_can_take_apart():
+    shapes = set()
+
+    def policy(rows: np.ndarray) -> np.ndarray:
+        numbers, frames = cameras.unpack(rows)
+        shapes.add((rows.dtype, numbers.shape, frames.shape))
+        return np.ones((len(rows), 7)) * [0, 0, 1, 0, 0, 0, -1]
+
+    judged = evaluate(policy, "lift-image", 2)
+    assert shapes == {(np.dtype(np.uint8), (2, 9), (2, *FRAMES))} and judged.lengths.tolist() == [400, 400]
+
+
+def test_the_teacher_is_asked_about_what_it_saw(here, monkeypatch):
+    """And the learner about the frames of the same moments."""
+    monkeypatch.setattr(heldout, "NUM", 2)
+    judged = [held_out(tasks.make(task, "c"), sibench.load(f"{task}/bc-20-n3").card) for task in ("lift", "lift-image")]
+    assert np.isfinite(judged[1].teacher_nll) and judged[1].obs.dtype == np.uint8
+    assert len(judged[1].obs) == len(judged[1].action)
+    policy = Policy(
+        network := BinsPolicy(7, (8,)), network.init(jax.random.key(0), judged[1].obs[:1]), judged[1].obs.shape[1]
+    )
+    at_once = -network.apply(policy.params, judged[1].obs).log_prob(judged[1].action).mean()
+    assert judged[1].nll(policy) == pytest.approx(float(at_once), rel=1e-4)
+
+
+def test_what_learns_from_states_only_says_so():
+    ran = command("algorithms.nce", "--task", "lift-image", "--dataset", "bc-5")
+    assert ran.returncode == 2 and "task=lift-image; nce interpolates between observations" in ran.stderr
+
+
+# --- robomimic's files ------------------------------------------------------------------------------------------------
+
+
+def robomimic(path, *, next_obs: bool = True, side: int = 84, views=interop.VIEWS) -> dict:
+    """Two demonstrations, the second of which fails; what they hold."""
+    rng, made = np.random.default_rng(0), {}
+    with h5py.File(path, "w") as file:
+        for name, length, success in (("demo_0", 5, 4), ("demo_1", 3, None)):
+            demo = file.create_group(f"data/{name}")
+            reward = np.zeros(length)
+            if success is not None:
+                reward[success - 1 :] = 1
+            demo["rewards"], demo["actions"] = reward, rng.uniform(-1, 1, (length, 7))
+            for part in ("obs", "next_obs")[: 2 if next_obs else 1]:
+                for column, width in zip(interop.LOW_DIM[:-1], (3, 4, 2), strict=True):
+                    demo[f"{part}/{column}"] = made[name, part, column] = rng.normal(size=(length, width))
+                for view in views:
+                    frames = made[name, part, view] = rng.integers(0, 256, (length, side, side, 3), np.uint8)
+                    demo.create_dataset(
+                        f"{part}/{view}", data=frames, chunks=(1, *frames.shape[1:]), compression="gzip"
+                    )
+    return made
+
+
+def test_robomimic_frames_are_imported(tmp_path, monkeypatch):
+    monkeypatch.setenv("SIBENCH_DATA", str(tmp_path / "data"))
+    made = robomimic(tmp_path / "image.hdf5")
+    command("sibench.data", "import-robomimic", str(tmp_path / "image.hdf5"), "lift-image/robomimic-ph", check=True)
+    read = sibench.load("lift-image/robomimic-ph")
+    assert read.lengths.tolist() == [4, 3] and read.terminal.sum() == 1
+    for at, (demo, part, row) in {
+        0: ("demo_0", "obs", 0),
+        3: ("demo_0", "obs", 3),
+        4: ("demo_0", "next_obs", 3),
+        5: ("demo_1", "obs", 0),
+        8: ("demo_1", "next_obs", 2),
+    }.items():
+        assert np.array_equal(read.pixels[at], np.stack([made[demo, part, view][row] for view in interop.VIEWS]))
+        numbers = np.concatenate([made[demo, part, name][row] for name in interop.LOW_DIM[:-1]])
+        np.testing.assert_allclose(read.observations[at], numbers, rtol=1e-6)
+    assert verify(parse_id("lift-image/robomimic-ph"))
+    with pytest.raises(UserError, match="has frames, which are not exported"):
+        interop.to_minari(read, "sibench/lift")
+
+
+def test_robomimic_files_without_the_frames_are_refused(tmp_path):
+    for options, message in (
+        ({"side": 64}, r"expected uint8 and \(84, 84, 3\)"),
+        ({"views": interop.VIEWS[:1]}, "has not 5 frames called robot0_eye_in_hand_image"),
+    ):
+        robomimic(tmp_path / "image.hdf5", **options)
+        with pytest.raises(UserError, match=message):
+            interop.from_robomimic(tmp_path / "image.hdf5", "lift-image")
+    robomimic(tmp_path / "image.hdf5", next_obs=False)
+    cut = interop.from_robomimic(tmp_path / "image.hdf5", "lift-image")
+    assert cut.lengths.tolist() == [4, 2] and len(cut.pixels) == 8 == len(cut.observations)
