@@ -19,7 +19,7 @@ import numpy as np
 
 from sibench.cameras import FRAMES
 from sibench.data import Dataset, observation_index
-from sibench.data.pixels import Pixels
+from sibench.data.pixels import Pixels, kept
 from sibench.data.pixels import join as join_pixels
 from sibench.networks import Stats
 
@@ -137,7 +137,7 @@ def _source(datasets: Sequence[Dataset], lane_dataset: Sequence[int], *, actions
 
     observations = join("observations")
     if datasets[0].pixels is not None:
-        observations = Stored(observations, join_pixels([data.pixels for data in datasets]))
+        observations = Stored(observations, kept(join_pixels([data.pixels for data in datasets])))
     lane = np.asarray(lane_dataset)
     stretch = (steps[:-1], np.diff(steps), episodes[:-1], np.diff(episodes))
     return Source(

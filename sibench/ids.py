@@ -20,6 +20,10 @@ def twin(task: str) -> str:
     return task.removesuffix("-image")
 
 
+def has_frames(task: str) -> bool:
+    return twin(task) != task
+
+
 @dataclass(frozen=True)
 class Id:
     """`hopper/bc-10-v1`, or `hopper/bc-10-n100-v1` for a smaller one of 100 episodes."""

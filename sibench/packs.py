@@ -16,7 +16,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 
@@ -26,7 +26,7 @@ from sibench.algorithm import RunConfig, Spec, tuned
 from sibench.data import storage
 from sibench.data.collect import build, check_recipe, is_built, parts
 from sibench.errors import UserError
-from sibench.ids import parse_id
+from sibench.ids import has_frames, parse_id
 from sibench.suites import METHODS, Cell
 from sibench.train import FREE
 
@@ -218,8 +218,17 @@ def tell(line: str) -> None:
     print(line)
 
 
-def timings(folder: Path) -> Iterator[tuple[str, float, float, float]]:
-    """Of every result: its method, the size of its networks, seconds an update and lane, seconds an episode."""
+class Timing(NamedTuple):
+    """What a result took."""
+
+    method: str
+    frames: bool  # whether its task is seen through cameras, where other things take long
+    size: float
+    update: float  # seconds of each, of one lane
+    episode: float  # seconds
+
+
+def timings(folder: Path) -> Iterator[Timing]:
     for file in folder.glob("*/*/*.json"):
         with contextlib.suppress(UserError):
             raw = results.read(file).raw
@@ -227,7 +236,8 @@ def timings(folder: Path) -> Iterator[tuple[str, float, float, float]]:
                 settings, seconds = raw["config"], raw["seconds"]
                 updates = (settings["steps"] + raw["num_pretrain"]) * lanes
                 episodes = max(1, settings["final_episodes"] * lanes)
-                yield raw["cell"]["method"], size(settings), seconds["train"] / updates, seconds["evaluate"] / episodes
+                method, frames = raw["cell"]["method"], has_frames(raw["cell"]["task"])
+                yield Timing(method, frames, size(settings), seconds["train"] / updates, seconds["evaluate"] / episodes)
 
 
 def size(settings: dict[str, Any]) -> float:
@@ -236,14 +246,15 @@ def size(settings: dict[str, Any]) -> float:
     return settings["batch_size"] * (sum(a * b for a, b in itertools.pairwise(widths)) + 20_000)
 
 
-def guess(known: list, method: str, options: RunConfig, lanes: int) -> float | None:
+def guess(known: list[Timing], method: str, options: RunConfig, lanes: int) -> float | None:
     """Seconds of a pack, from results of like methods on whatever machine they were made."""
-    for like in ([row for row in known if row[0] == method], known):
+    known = [row for row in known if row.frames == has_frames(options.task)]
+    for like in ([row for row in known if row.method == method], known):
         if like:
             now = size(dataclasses.asdict(options))
             updates = updates_of(method, options)
-            train = sum(row[2] * now / row[1] for row in like) / len(like)
-            play = sum(row[3] for row in like) / len(like)
+            train = sum(row.update * now / row.size for row in like) / len(like)
+            play = sum(row.episode for row in like) / len(like)
             return lanes * (updates * train + options.final_episodes * play)
     return None
 

@@ -120,7 +120,7 @@ QUICK = SMALL | {
 IMAGE = SMALL | {
     "batch_size": 64,
     "learning_rate": 1e-3,
-    "steps": 8000,
+    "steps": 5000,
     "seeds": 2,
     "evals": 1,
     "eval_episodes": 2,

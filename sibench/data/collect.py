@@ -12,7 +12,7 @@ from sibench import assets, cameras, files, provenance, scripted, tasks
 from sibench.data import Dataset, load_privileged, pixels, storage
 from sibench.errors import UserError
 from sibench.evaluation import policy_act
-from sibench.ids import Id, twin
+from sibench.ids import Id, has_frames, twin
 from sibench.policies import Policy
 from sibench.rollout import Act, Script, rollout, seeds
 
@@ -108,7 +108,7 @@ def collect(
 ) -> Dataset:
     """Play the episodes of a dataset; those with frames are their twin's, seen once more."""
     task = tasks.make(id.task, engine)
-    if id.task != twin(id.task):
+    if has_frames(id.task):
         build(played := replace(id, task=twin(id.task)), engine)
         card = recipe(id) | {"command": storage.command(id)}
         return through_cameras(task, load_privileged(str(played)), card, progress)
@@ -150,7 +150,7 @@ def play(
         initial_states=played.initial_state,
         card=card,
     )
-    if twin(task.name) != task.name:
+    if has_frames(task.name):
         return through_cameras(task, dataset, card)
     card |= statistics(dataset, task.name)
     return dataset

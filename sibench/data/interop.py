@@ -12,7 +12,7 @@ from sibench import tasks
 from sibench.data import Dataset, storage
 from sibench.data.pixels import Pixels
 from sibench.errors import UserError, unknown
-from sibench.ids import twin
+from sibench.ids import has_frames
 
 OVERSHOOT = 1e-4
 """How far an action of another suite may leave [-1, 1] and still be clipped to it."""
@@ -191,7 +191,7 @@ def from_robomimic(path: Path, task: str, mask: str = "") -> Dataset:
     """
     import h5py
 
-    names = LOW_DIM[:-1] if task != twin(task) else LOW_DIM
+    names = LOW_DIM[:-1] if has_frames(task) else LOW_DIM
     observations, actions, rewards, terminals, lengths, places, steps, size = [], [], [], [], [], [], 0, 0
     try:
         with h5py.File(path, "r") as file:
@@ -203,7 +203,7 @@ def from_robomimic(path: Path, task: str, mask: str = "") -> Dataset:
                 columns = [column for column in (obs, next_obs, action, reward) if column is not None]
                 if len({len(column) for column in columns}) != 1 or not len(reward):
                     raise ValueError(f"'{name}' has columns of {[len(column) for column in columns]} rows")
-                if task != twin(task):
+                if has_frames(task):
                     _check_frames(demo, len(reward), ("obs",) if next_obs is None else ("obs", "next_obs"))
                 if not np.isin(reward, (0, 1)).all():
                     raise ValueError(f"'{name}' has rewards beside 0 and 1; take the file with sparse ones")
@@ -234,7 +234,7 @@ def from_robomimic(path: Path, task: str, mask: str = "") -> Dataset:
         raise UserError(f"{path}: not a robomimic file of {task} that can be read: {error}") from None
     card = {"source": f"robomimic {path.name}", "mask": mask or "all", "dropped_steps": steps - sum(lengths)}
     dataset = _dataset(task, columns, *_ends(terminals, lengths), lengths, card)
-    if task == twin(task):
+    if not has_frames(task):
         return dataset
     return dataset._replace(
         pixels=Pixels(lambda rows: _frames(path, [places[row] for row in rows]), np.arange(len(places)))
@@ -291,7 +291,7 @@ def _ends(terminals: list[bool], lengths: list[int]) -> np.ndarray:
 
 def _dataset(task, columns, terminal, truncated, lengths, card, seeds=None, initial_states=None) -> Dataset:
     target = tasks.make(task, "c")
-    numbers = target.observation_size if task == twin(task) else target.num_kept
+    numbers = target.num_kept if has_frames(task) else target.observation_size
     expected = (numbers, target.action_size)
     actions = columns["actions"]
     got = tuple(array.shape[-1] if array.ndim == 2 else 0 for array in (columns["observations"], actions))
