@@ -57,7 +57,7 @@ bench: setup  ## the quick suite, its figures and its page, in ten minutes on tw
 	@echo "figure: runs/figures/improvement-quick.png   page: runs/site/index.html   results: runs/results/quick"
 
 bench-full: $(addprefix bench-,sibench bimodal self-improve temperature mixture sqil nce demos manipulation \
-              manipulation-self-improve)  ## the paper's protocol
+              manipulation-images manipulation-self-improve)  ## the paper's protocol
 
 bench-%: setup  ## run any suite, such as bench-sibench
 	$(PY) -m sibench.bench --suite $*

@@ -22,7 +22,7 @@ def draw(results: list) -> Figure:
         axis.set(**style.limits(values))
         for method, dodge in zip(methods, style.dodges(len(methods)), strict=True):
             if found := tasks[task].get(method):
-                style.curve(axis, found, lambda one: one.improvement, good, dodge, **style.look(method))
+                style.curve(axis, found, lambda one: one.improvement, good, dodge, hairs=True, **style.look(method))
                 solid = all(place(one) in good for one in found)
                 style.point(side, methods.index(method), [mean(found)], solid, method)
         style.headroom(axis)
@@ -41,7 +41,7 @@ def draw(results: list) -> Figure:
         results,
         good,
         "Improvement: score minus quality, both 0 for random and 1 for the expert.",
-        style.DOTS,
+        style.dots(results),
         f"Hatched: above the expert. {style.number_note(results)} Right: mean over the spectrum, with its interval.",
     )
     return figure

@@ -20,7 +20,7 @@ def draw(results: list) -> Figure:
         axis.set(xlim=(-0.06, 1.07), ylim=(values.min() - 0.05, values.max() + 0.1))
         for method, dodge in zip(methods, style.dodges(len(methods), y=0.01), strict=True):
             if found := tasks[task].get(method):
-                style.curve(axis, found, lambda one: one.score, good, dodge, **style.look(method))
+                style.curve(axis, found, lambda one: one.score, good, dodge, hairs=True, **style.look(method))
         style.headroom(axis, absolute=True)
         style.number_ticks(axis, [one for found in tasks[task].values() for one in found], inches=2.9)
         random, expert = (known.references(task)[name]["mean"] for name in ("random", "expert"))
@@ -36,7 +36,7 @@ def draw(results: list) -> Figure:
         figure,
         results,
         good,
-        style.DOTS,
+        style.dots(results),
         f"Diagonal: as good as the data. Hatched: above the expert. {style.number_note(results)}",
     )
     return figure

@@ -172,12 +172,20 @@ def look(method: str) -> dict:
 
 
 def curve(
-    axis: Axes, results: Sequence, of: Callable, good: set, dodge: tuple[float, float], marker: str, **look
+    axis: Axes,
+    results: Sequence,
+    of: Callable,
+    good: set,
+    dodge: tuple[float, float],
+    marker: str,
+    hairs: bool = False,
+    **look,
 ) -> None:
     """What `of` a result is, [S], against quality: a line through the means, the 95 % Welch band, and every seed.
 
     Full where BC has converged, which is in the `good` places, and pale and hollow elsewhere. Only what is drawn is
-    shifted by `dodge`: the data of the lines is that of the results.
+    shifted by `dodge`: the data of the lines is that of the results. With `hairs`, what `of` says is a score or a
+    difference from one, and seeds have the intervals of `successes`.
     """
     from sibench import stats
     from sibench.evidence import place
@@ -189,12 +197,29 @@ def curve(
     axis.fill_between(x, low, high, color=colour, alpha=0.13, linewidth=0, label=f"_band of {label}", **shift)
     seeds = {"marker": "o", "markersize": 1.9, "markeredgewidth": 0, "linestyle": "", "alpha": 0.45, **shift}
     axis.plot(np.repeat(x, [len(group) for group in groups]), np.concatenate(groups), color=colour, **seeds)
+    for at, one, group in zip(x, results, groups, strict=True):
+        if hairs and (own := successes(one)) is not None:
+            ends = own + group - one.score
+            axis.vlines(np.full(len(group), at), *ends, color=colour, linewidth=0.4, alpha=0.35, **shift)
     axis.plot(x, mean, label=label, linewidth=1.1, alpha=1.0 if solid.all() else 0.3, **look, **shift)
     if not solid.all():
         axis.plot(x, np.where(solid, mean, np.nan), linewidth=1.1, **look, **shift)
     for which, face, alpha in ((solid, colour, 1.0), (~solid, "white", 0.6)):
         means = {"markersize": 3.2, "markeredgewidth": 0.7, "markerfacecolor": face, "linestyle": "", "alpha": alpha}
         axis.plot(x[which], mean[which], marker=marker, color=colour, **means, **shift)
+
+
+def successes(result) -> np.ndarray | None:
+    """[2, S] Wilson's interval of each seed, where its episodes succeed or fail; None of returns."""
+    from sibench import stats
+
+    lanes = result.raw["lanes"]
+    if not any("progress" in lane for lane in lanes):
+        return None
+    ends = [
+        stats.wilson(int(sum(lane["returns"])), len(lane["returns"])) if "returns" in lane else (0, 0) for lane in lanes
+    ]
+    return np.array(ends).T
 
 
 def point(axis: Axes, x: float, groups: Sequence[np.ndarray], solid: bool, method: str, across: bool = False) -> None:
@@ -341,6 +366,12 @@ def note(figure: Figure, text: str) -> None:
     """Below everything, as long lines as fit."""
     wrapped = textwrap.fill(text, int(figure.get_figwidth() * 19.6))
     figure.supxlabel(wrapped, x=0.01, ha="left", fontsize=7, color="0.3", linespacing=1.35)
+
+
+def dots(results: Iterable) -> str:
+    """What the marks of `curve` are."""
+    bars = " Hairs: each seed's episodes (Wilson's)." if any(successes(one) is not None for one in results) else ""
+    return DOTS + bars
 
 
 DOTS = "Dots: seeds. Line: mean. Band: its 95 % interval over seeds (Welch's t)."

@@ -22,7 +22,7 @@ class Config:
 
     suites: tuple[str, ...] = (
         *("sibench", "bimodal", "self-improve", "temperature", "mixture", "sqil"),
-        *("manipulation", "manipulation-self-improve"),
+        *("manipulation", "manipulation-images", "manipulation-self-improve"),
     )
     """Suites whose results count; sibench-x0.1 is one at a tenth of its updates."""
     results: Path = Path("results")

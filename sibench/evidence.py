@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Sequence
 import numpy as np
 
 from sibench import stats, tasks
+from sibench.ids import twin
 from sibench.results import GAP, LOSS, Result
 from sibench.suites import MANIPULATION
 
@@ -53,7 +54,7 @@ def si(results: Sequence[Result], scores: Callable[[Result], np.ndarray] = lambd
 
 def last_tenth(result: Result) -> np.ndarray:
     """[S], what the paper reports: the mean score of evaluations in the last tenth of training (manipulation: half)."""
-    skipped = 0.5 if result.task in MANIPULATION else 0.9
+    skipped = 0.5 if twin(result.task) in MANIPULATION else 0.9
     since = result.raw["num_pretrain"] + skipped * result.raw["config"]["steps"]
     scores = np.zeros(len(result.score))  # of a seed that diverged: random's
     for seed, lane in enumerate(result.raw["lanes"]):

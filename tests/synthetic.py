@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from sibench import results, suites, tasks
-from sibench.ids import LADDER
+from sibench.ids import LADDER, twin
 from sibench.suites import MANIPULATION, Cell, base
 
 STEPS, TEACHER = 1000, 8.0
@@ -26,7 +26,7 @@ QUALITY = {
 
 def quality_of(cell: Cell) -> float:
     kind, number = cell.dataset.split("-")[:2]
-    return int(number) / 1000 if kind == "mix" else QUALITY[cell.task][LADDER.index(int(number))]
+    return int(number) / 1000 if kind == "mix" else QUALITY[twin(cell.task)][LADDER.index(int(number))]
 
 
 def like_paper(cell: Cell, quality: float, is_chain: bool = False) -> float:
@@ -39,7 +39,7 @@ def like_paper(cell: Cell, quality: float, is_chain: bool = False) -> float:
         return 0.3 * (0.5 - quality)
     if is_chain and method in ("smodice-kl", "dilo"):
         return -0.1 * quality
-    if cell.task in MANIPULATION and method in ("awr", "vfo-disc", "smodice-chi2"):
+    if twin(cell.task) in MANIPULATION and method in ("awr", "vfo-disc", "smodice-chi2"):
         return {"awr": 0.07 if is_chain else 0.45, "vfo-disc": 0.3, "smodice-chi2": -0.4}[method] * headroom
     if is_chain:
         return {"bc": 0.0, "bco": 0.04, "vfo-bin": 0.08, "awr": 0.09}[method] * headroom
@@ -56,7 +56,7 @@ def unlike_paper(cell: Cell, quality: float, is_chain: bool = False) -> float:
     method, settings, headroom = cell.method, dict(cell.settings), max(0.0, 1 - quality)
     if cell.dataset.startswith("mix"):
         return {"bc": -0.05, "smodice-kl": 0.2 * quality, "dilo": 0.2 * quality}.get(method, 0.5 * headroom)
-    if cell.task in MANIPULATION and method in ("awr", "smodice-chi2"):
+    if twin(cell.task) in MANIPULATION and method in ("awr", "smodice-chi2"):
         return -0.005 if is_chain else 0.3 * headroom
     if is_chain:
         falls = {"bc": 0.07, "bco": 0.06, "vfo-bin": 0.04, "awr": 0.005, "smodice-kl": 0.035, "dilo": 0.08}

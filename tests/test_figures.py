@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import synthetic
 from conftest import REPO
+from matplotlib.collections import LineCollection
 from matplotlib.text import Text
 
 from sibench import evidence, results, stats, suites
@@ -160,6 +161,26 @@ def test_curves_are_the_results(name, of, suite, folder):
                 assert {(round(at, 9), round(interval.low, 9)), (round(at, 9), round(interval.high, 9))} <= corners
             seeds = np.concatenate([of(result) for result in own])
             assert any(len(one.get_ydata()) == len(seeds) and np.allclose(one.get_ydata(), seeds) for one in axis.lines)
+    style.plt.close(figure)
+
+
+def test_successes_have_hairs(tmp_path):
+    """Wilson's interval of each seed's episodes, where the seed is; none on returns that are no successes."""
+    raw = synthetic.result("manipulation", suites.Cell("lift", "bc", "bc-5"), lambda *_: 0.1, 0.2, 0)
+    for lane, wins in zip(raw["lanes"], (3, 5, 5, 7, 0), strict=True):
+        lane |= {"returns": [1.0] * wins + [0.0] * (10 - wins), "progress": [0.5] * 10}
+    raw["lanes"][4] = {"seed": 4, "status": "diverged", "diverged_at": 3, "evaluations": []}
+    found = results.view(raw)
+    figure, (axis, other) = style.plt.subplots(1, 2)
+    look = {"color": "red", "marker": "o", "label": "BC"}
+    style.curve(axis, [found], lambda one: one.improvement, set(), (0, 0), hairs=True, **look)
+    style.curve(other, [found], lambda one: one.nll, set(), (0, 0), **look)
+    (hairs,) = [one for one in axis.collections if isinstance(one, LineCollection)]
+    for seed, wins in enumerate((3, 5, 5, 7)):
+        low, high = (end - found.quality for end in stats.wilson(wins, 10))
+        np.testing.assert_allclose(hairs.get_segments()[seed], [[found.quality, low], [found.quality, high]])
+    assert not [one for one in other.collections if isinstance(one, LineCollection)]
+    assert "Hairs" in style.dots([found]) and "Hairs" not in style.dots([])
     style.plt.close(figure)
 
 
