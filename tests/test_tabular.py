@@ -5,6 +5,7 @@ learned from them has a closed form. Networks are linear where a state is all th
 """
 
 import dataclasses
+import inspect
 
 import jax
 import jax.numpy as jnp
@@ -14,7 +15,7 @@ import scipy.optimize
 from learners import module, of_lane
 
 from sibench.algorithm import Spec
-from sibench.batches import make_data
+from sibench.batches import Batch, make_data
 from sibench.data import Dataset
 
 S, ACTIONS, GAMMA, ALPHA = 10, np.array([-0.8, 0.0, 0.8]), 0.9, 0.4
@@ -322,6 +323,22 @@ def test_nce():
     v = mixture_value(np.ones(S), np.zeros(S), False)
     expected = GAMMA * P[s, a] @ v
     np.testing.assert_allclose(phi @ np.asarray(state.nu.params["omega"]), expected, atol=0.1 * np.ptp(v))
+
+
+@SLOW
+def test_nces_inverse_is_the_posterior():
+    """What names the expert's actions: p(a | s, s') of the behaviour and the dynamics, which is not the behaviour's."""
+    settings = {"repr_steps": 6000, "log_weight": 0.0, "features": 32, "hidden": (64,), "learning_rate": 3e-3}
+    algorithm, state = learn("nce", 2, variant="inverse", candidates=64, **settings)
+    draw = inspect.getclosurevars(algorithm.update).nonlocals["inverse"]
+    s, following = np.argwhere(P.max(1) > 0).T
+    steps = Batch(ONE_HOT[s], None, None, ONE_HOT[following], jnp.zeros(len(s)))
+    drawn = jax.jit(jax.vmap(lambda key: draw(state, steps, key)))(jax.random.split(jax.random.key(0), 512))
+    shares = (np.abs(np.asarray(drawn) - ACTIONS).argmin(-1)[..., None] == range(len(ACTIONS))).mean(0)
+    prior = (BEHAVIOUR / BEHAVIOUR.sum(1, keepdims=True))[s]
+    posterior = prior * P[s, :, following]
+    posterior /= posterior.sum(1, keepdims=True)
+    assert np.abs(shares - posterior).mean() < 0.05 < 0.15 < np.abs(prior - posterior).mean()
 
 
 # --- mutants: what each of these tests is there to catch --------------------------------------------------------------
