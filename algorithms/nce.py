@@ -105,7 +105,7 @@ def value_loss(value, target, is_expert, mixture: float) -> jax.Array:
 
 
 def make(config: Config, spec: Spec) -> Algorithm:
-    require_no_frames(config.task, "nce interpolates between observations")
+    require_no_frames(config.task, "nce interpolates between observations, which cannot be done with frames")
     phi_net, mu_net = Features(config.hidden, config.features), Features(config.hidden, config.features)
     zeta, value = Value(config.hidden), Value(config.hidden)
     clone = BinsPolicy(spec.action_dim, config.hidden)

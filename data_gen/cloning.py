@@ -12,6 +12,7 @@ import optax
 from sibench.batches import statistics
 from sibench.data import load_privileged, observation_index
 from sibench.data.collect import player
+from sibench.errors import require_no_frames
 from sibench.heldout import nll
 from sibench.networks import Model, Stats, descend, init_model
 from sibench.rollout import rollout, seeds
@@ -35,6 +36,7 @@ class Demonstrated(NamedTuple):
 
 
 def demonstrations(task: Task) -> Demonstrated:
+    require_no_frames(task.name, "its ladder is its twin's")
     demos = load_privileged(f"{task.name}/expert-v1", build=True)
     act, params, expert = player(task, "expert")
     other = rollout(task, act, params, seeds("select", f"{task.id}/expert", HELD_OUT), record=True)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sibench import cli
-from sibench.errors import UserError, require_positive
+from sibench.errors import UserError, require_no_frames, require_positive
 
 
 @dataclass(frozen=True)
@@ -81,6 +81,7 @@ def main(config: Config) -> None:
     from sibench import assets, files, policies, provenance, tasks
     from sibench.data.collect import player, uniform_act
 
+    require_no_frames(config.task, "its expert is its twin's")
     task = tasks.make(config.task, config.engine)
     folder = config.out / task.name
     with files.sole_user(folder):

@@ -55,7 +55,7 @@ def policy_sha256(task: str, source: str) -> str:
 def ship(task: str, *files_to_ship: Path) -> None:
     """Put files among those that ship with the package, each whole or not at all."""
     for file in files_to_ship:
-        files.write_atomic(ASSETS / task / file.name, file.read_bytes())
+        files.write_atomic(path(task, file.name), file.read_bytes())
 
 
 @functools.cache

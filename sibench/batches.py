@@ -22,6 +22,7 @@ from sibench.data import Dataset, observation_index
 from sibench.data.pixels import Pixels, kept
 from sibench.data.pixels import join as join_pixels
 from sibench.networks import Stats
+from sibench.physics import on_host
 
 
 class Stretch(NamedTuple):
@@ -40,13 +41,11 @@ class Stored(flax.struct.PyTreeNode):
     pixels: Pixels = flax.struct.field(pytree_node=False)
 
     def __getitem__(self, index: jax.Array | slice) -> jax.Array:
+        """Of whole numbers [B], or a slice."""
         index = jnp.arange(len(self.numbers))[index]
-        shape = jax.ShapeDtypeStruct((*index.shape, *FRAMES), jnp.uint8)
-        frames = jax.pure_callback(
-            lambda index: self.pixels[np.asarray(index)], shape, index, vmap_method="broadcast_all"
-        )
-        rows = (jax.lax.bitcast_convert_type(self.numbers[index], jnp.uint8), frames)
-        return jnp.concatenate([row.reshape(*index.shape, -1) for row in rows], axis=-1)
+        (frames,) = jax.vmap(on_host(lambda rows: [self.pixels[rows]], [(FRAMES, jnp.uint8)]))(index)
+        numbers = jax.lax.bitcast_convert_type(self.numbers[index], jnp.uint8)
+        return jnp.concatenate([numbers.reshape(len(index), -1), frames.reshape(len(index), -1)], axis=-1)
 
 
 class Source(NamedTuple):
@@ -119,12 +118,16 @@ def make_data(
     """
     rewards, expert_actions = ("background rewards" in privileges, "expert actions" in privileges)
     return Data(
-        background=_source(backgrounds, lane_background, actions=True, rewards=rewards),
+        background=_source(
+            backgrounds, lane_background, actions=True, rewards=rewards, beside=len(expert.observations)
+        ),
         expert=_source([expert], [0] * len(lane_background), actions=expert_actions, rewards=False),
     )
 
 
-def _source(datasets: Sequence[Dataset], lane_dataset: Sequence[int], *, actions: bool, rewards: bool) -> Source:
+def _source(
+    datasets: Sequence[Dataset], lane_dataset: Sequence[int], *, actions: bool, rewards: bool, beside: int = 0
+) -> Source:
     offsets = [data.offsets for data in datasets]
     steps = np.cumsum([0, *(o[-1] for o in offsets)])
     episodes = np.cumsum([0, *(len(o) - 1 for o in offsets)])
@@ -137,7 +140,7 @@ def _source(datasets: Sequence[Dataset], lane_dataset: Sequence[int], *, actions
 
     observations = join("observations")
     if datasets[0].pixels is not None:
-        observations = Stored(observations, kept(join_pixels([data.pixels for data in datasets])))
+        observations = Stored(observations, kept(join_pixels([data.pixels for data in datasets]), beside))
     lane = np.asarray(lane_dataset)
     stretch = (steps[:-1], np.diff(steps), episodes[:-1], np.diff(episodes))
     return Source(

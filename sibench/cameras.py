@@ -31,6 +31,8 @@ SIDE = 84
 FRAMES = (len(VIEWS), SIDE, SIDE, 3)
 """Shape of the frames of one observation."""
 NUM_BYTES = math.prod(FRAMES)
+REMEMBERED = 1024
+"""Observations of which the frames are kept until the next are asked for."""
 HINT = "on Debian or Ubuntu: apt install libosmesa6 or libegl1; MUJOCO_GL=egl or osmesa says which of them to use"
 
 
@@ -50,10 +52,16 @@ class Painter:
     """One process that draws. It is started when it is needed, and once more if it dies."""
 
     def __init__(self, model: Any, gl: str):
-        self.model, self.gl, self.process = model, gl, None
+        self.model, self.gl, self.process, self.lock = model, gl, None, threading.Lock()
 
     def draw(self, qpos: np.ndarray) -> np.ndarray:
         """[N, nq] -> [N, 2, 84, 84, 3]"""
+        with self.lock:
+            return self._draw(qpos)
+
+    def _draw(self, qpos: np.ndarray) -> np.ndarray:
+        if not len(qpos):
+            return np.zeros((0, *FRAMES), np.uint8)
         for attempt in range(2):
             try:
                 if self.process is None:
@@ -64,9 +72,12 @@ class Painter:
                 self.process.stdin.flush()
                 return np.frombuffer(self.receive(len(qpos) * NUM_BYTES), np.uint8).reshape(-1, *FRAMES)
             except (OSError, EOFError) as error:
+                if self.process:
+                    with contextlib.suppress(subprocess.TimeoutExpired):  # it has closed its pipe, and is about to end
+                        self.process.wait(1)
                 why = self.stop() or error
                 if attempt:
-                    raise UserError(f"no frames with MUJOCO_GL={self.gl}: {why}; {HINT}") from None
+                    raise UserError(f"no frames with MUJOCO_GL={self.gl}: {why}") from None
 
     def start(self) -> None:
         import mujoco
@@ -91,9 +102,10 @@ class Painter:
         return received
 
     def stop(self) -> str:
-        """End it; the last line of its complaints."""
+        """End it; how it ended before, and the last line of its complaints."""
         if self.process is None:
             return ""
+        ended = self.process.poll()
         self.process.kill()
         self.process.wait()
         for pipe in (self.process.stdin, self.process.stdout):
@@ -103,15 +115,16 @@ class Painter:
         with self.errors:
             self.errors.seek(0)
             lines = self.errors.read().decode(errors="replace").split("\n")
-        return next((line for line in reversed(lines) if line.strip()), "")
+        said = next((line for line in reversed(lines) if line.strip()), "")
+        return "" if ended is None else f"the process that draws ended with {ended}" + (f": {said}" if said else "")
 
 
 class Studio:
-    """As many painters as processors, of one model."""
+    """As many painters as processors, eight at most, of one model."""
 
     def __init__(self, model: Any):
         self.gl = backend()
-        self.painters = [Painter(model, self.gl) for _ in range(threads())]
+        self.painters = [Painter(model, self.gl) for _ in range(min(8, threads()))]
         self.pool = ThreadPoolExecutor(len(self.painters))
         self.lock, self.last = threading.Lock(), (np.zeros((0, model.nq)), np.zeros((0, *FRAMES), np.uint8))
         atexit.register(self.close)
@@ -130,7 +143,9 @@ class Studio:
             drawn = self.pool.map(lambda painter, share: painter.draw(qpos[share]), self.painters, shares)
             for share, some in zip(shares, drawn, strict=True):
                 frames[share] = some
-            self.last = qpos, frames
+            frames.flags.writeable = False
+            if len(qpos) <= REMEMBERED:
+                self.last = qpos, frames
             return frames
 
     def close(self) -> None:
@@ -155,7 +170,7 @@ def backend() -> str:
             painter.draw(np.zeros((1, 0)))
             return gl
         except UserError as error:
-            problems.append(str(error).removesuffix(f"; {HINT}"))
+            problems.append(str(error))
         finally:
             painter.stop()
     raise UserError("; ".join([*problems, HINT]))

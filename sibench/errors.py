@@ -31,7 +31,7 @@ def require_above_zero(config: Any, *names: str) -> None:
 
 def require_no_frames(task: str, why: str) -> None:
     if task.endswith("-image"):
-        raise UserError(f"task={task}; {why}, which frames do not allow; its twin is {task.removesuffix('-image')}")
+        raise UserError(f"task={task}; {why}; the task without frames is {task.removesuffix('-image')}")
 
 
 def unknown(kind: str, value: str, choices: Iterable[str]) -> UserError:

@@ -16,7 +16,7 @@ import numpy as np
 from sibench import assets, tasks
 from sibench.data.collect import uniform_act
 from sibench.evaluation import policy_act
-from sibench.ids import EPISODES, parse_id, twin
+from sibench.ids import EPISODES, has_frames, parse_id, twin
 from sibench.networks import BinsPolicy, bin_of
 from sibench.policies import Policy, load, read_description
 from sibench.rollout import rollout, seeds
@@ -24,8 +24,8 @@ from sibench.tasks import Task
 
 NUM = 20
 """Episodes."""
-FRAMES_AT_A_TIME = 500
-"""Observations with frames that a policy is asked about at once."""
+FRAMES, FRAMES_AT_A_TIME = 2000, 500
+"""Steps of them whose frames are drawn, where learners see frames; and those that a policy is asked about at once."""
 
 
 class HeldOut(NamedTuple):
@@ -47,18 +47,26 @@ def held_out(task: Task, card: dict[str, Any]) -> HeldOut | None:
     for policy, num in teachers(card):
         act = policy_act(policy.network, "sample") if policy else uniform_act(task.action_size)
         seed = seeds("select", f"{card['id']}/{'policy' if policy else 'uniform'}", num)
-        shared = policy is None or policy.obs_dim == task.observation_size  # else the teacher saw the state itself
-        playing = task if shared else tasks.make(twin(task.name), task.backend)
+        playing = played_on(task, policy)
         played = rollout(playing, act, policy.params if policy else None, seed, record=True)
-        kept = played.obs[:, :-1][played.in_step]
+        kept, own = played.obs[:, :-1][played.in_step], played.action[played.in_step]
+        if has_frames(task.name):
+            some = np.linspace(0, len(kept) - 1, num * FRAMES // NUM).astype(int)
+            kept, own = kept[some], own[some]
         obs.append(task.seen(kept))
-        action.append(played.action[played.in_step])
-        seen = obs[-1] if shared else kept
-        sums.append((nll(policy, seen, action[-1]) if policy else uniform_nll(action[-1])) * len(kept))
+        action.append(own)
+        seen = obs[-1] if playing is task else kept
+        sums.append((nll(policy, seen, own) if policy else uniform_nll(own)) * len(own))
     if not obs:
         return None
     obs = np.concatenate(obs)
     return HeldOut(obs, np.concatenate(action), sum(sums) / len(obs))
+
+
+def played_on(task: Task, policy: Policy | None) -> Task:
+    """Where a policy plays: one that sees no frames, such as the ladder's, on the twin of a task with frames."""
+    sees_frames = policy is not None and policy.obs_dim == task.observation_size
+    return task if sees_frames or not has_frames(task.name) else tasks.make(twin(task.name), task.backend)
 
 
 def teachers(card: dict[str, Any]) -> list[tuple[Policy | None, int]]:

@@ -11,6 +11,7 @@ and everything above this file is the same JAX code for both.
 import contextlib
 import io
 import threading
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -69,6 +70,58 @@ def make_physics(model: mujoco.MjModel, frame_skip: int, fields: tuple[str, ...]
     return {"c": CPhysics, "mjx": MjxPhysics}[pick_engine(engine)](model, frame_skip, fields)
 
 
+# A callback that waits for an argument can wait for ever: JAX copies arguments of 100 KiB and more on the very thread
+# pool that runs the callback, and with as many running programs as processors nobody is left to do it. Smaller ones
+# are there at once, so batches travel in pieces.
+PIECE_BYTES = 64 << 10
+
+
+def on_host(host: Callable, shapes: Sequence[tuple[tuple[int, ...], Any]]) -> Callable:
+    """A host function of batches as a pure function of one, with batching of any depth.
+
+    Args:
+        host: (arrays [N, ...]) -> arrays [N, *shape].
+        shapes: shape and type of what one gets.
+    """
+
+    @jax.custom_batching.custom_vmap
+    def batch(*args):
+        num = args[0].shape[0]
+        results = [jax.ShapeDtypeStruct((num, *shape), dtype) for shape, dtype in shapes]
+        return jax.pure_callback(_join(host), results, *(_pieces(arg) for arg in args))
+
+    @batch.def_vmap
+    def deeper(size, batched, *args):
+        args = _broadcast(size, batched, args)
+        lead = args[0].shape[:2]
+        results = batch(*(a.reshape(-1, *a.shape[2:]) for a in args))
+        return [r.reshape(*lead, *r.shape[1:]) for r in results], [True] * len(results)
+
+    @jax.custom_batching.custom_vmap
+    def one(*args):
+        return [r[0] for r in batch(*(a[None] for a in args))]
+
+    @one.def_vmap
+    def first(size, batched, *args):
+        results = batch(*_broadcast(size, batched, args))
+        return results, [True] * len(results)
+
+    return one
+
+
+def _broadcast(size: int, batched: list[bool], args: tuple[jax.Array, ...]) -> list[jax.Array]:
+    return [a if b else jnp.broadcast_to(a, (size, *a.shape)) for a, b in zip(args, batched, strict=True)]
+
+
+def _pieces(batch: jax.Array) -> list[jax.Array]:
+    rows = max(1, PIECE_BYTES // (batch[0].size * batch.dtype.itemsize))
+    return [batch[i : i + rows] for i in range(0, len(batch), rows)]
+
+
+def _join(host):
+    return lambda *args: host(*(np.concatenate([np.asarray(piece) for piece in arg]) for arg in args))
+
+
 class CPhysics:
     """MuJoCo C, `frame_skip` times mj_step: to the bit what Gymnasium does.
 
@@ -89,7 +142,8 @@ class CPhysics:
         self._scratch = data
         self._batches: dict[int, Batch] = {}
         self._lock = threading.Lock()
-        self._reset, self._step = self._pure(self._reset_on_host), self._pure(self._step_on_host)
+        shapes = ((2 * self._row,), jnp.uint32), ((2, self._num_values), jnp.float32)
+        self._reset, self._step = on_host(self._reset_on_host, shapes), on_host(self._step_on_host, shapes)
 
     def reset(self, qpos: jax.Array, qvel: jax.Array) -> PhysicsState:
         return self._state(self._reset(qpos, qvel))
@@ -100,34 +154,6 @@ class CPhysics:
     def _state(self, row_and_values) -> PhysicsState:
         row, values = row_and_values
         return PhysicsState(row, self._unpack(values[0]), self._unpack(values[1]))
-
-    def _pure(self, host):
-        """A host function of batches as a pure function of one simulation, with batching of any depth."""
-        shapes = ((2 * self._row,), jnp.uint32), ((2, self._num_values), jnp.float32)
-
-        @jax.custom_batching.custom_vmap
-        def batch(*args):
-            num = args[0].shape[0]
-            results = [jax.ShapeDtypeStruct((num, *shape), dtype) for shape, dtype in shapes]
-            return jax.pure_callback(_join(host), results, *(_pieces(arg) for arg in args))
-
-        @batch.def_vmap
-        def deeper(size, batched, *args):
-            args = _broadcast(size, batched, args)
-            lead = args[0].shape[:2]
-            results = batch(*(a.reshape(-1, *a.shape[2:]) for a in args))
-            return [r.reshape(*lead, *r.shape[1:]) for r in results], [True] * len(results)
-
-        @jax.custom_batching.custom_vmap
-        def one(*args):
-            return [r[0] for r in batch(*(a[None] for a in args))]
-
-        @one.def_vmap
-        def first(size, batched, *args):
-            results = batch(*_broadcast(size, batched, args))
-            return results, [True] * len(results)
-
-        return one
 
     def _unpack(self, values: jax.Array) -> dict[str, jax.Array]:
         ends = np.cumsum([int(np.prod(shape)) for shape in self._shapes])
@@ -176,25 +202,6 @@ class CPhysics:
             mujoco.mj_rnePostConstraint(self.model, self._scratch)
             forces[sim] = self._scratch.cfrc_ext
         return forces
-
-
-# A callback that waits for an argument can wait for ever: JAX copies arguments of 100 KiB and more on the very thread
-# pool that runs the callback, and with as many running programs as processors nobody is left to do it. Smaller ones
-# are there at once, so batches travel in pieces.
-PIECE_BYTES = 64 << 10
-
-
-def _broadcast(size: int, batched: list[bool], args: tuple[jax.Array, ...]) -> list[jax.Array]:
-    return [a if b else jnp.broadcast_to(a, (size, *a.shape)) for a, b in zip(args, batched, strict=True)]
-
-
-def _pieces(batch: jax.Array) -> list[jax.Array]:
-    rows = max(1, PIECE_BYTES // (batch[0].size * batch.dtype.itemsize))
-    return [batch[i : i + rows] for i in range(0, len(batch), rows)]
-
-
-def _join(host):
-    return lambda *args: host(*(np.concatenate([np.asarray(piece) for piece in arg]) for arg in args))
 
 
 class MjxPhysics:

@@ -17,13 +17,14 @@ import jax
 import numpy as np
 import platformdirs
 
-from sibench import checkpoint, files, policies, provenance, results, tasks
+from sibench import cameras, checkpoint, files, policies, provenance, results, tasks
 from sibench.algorithm import Algorithm, RunConfig, Spec
 from sibench.batches import Data, make_data
 from sibench.data import load_privileged, storage
 from sibench.errors import UserError
 from sibench.evaluation import evaluate, policy_act
 from sibench.heldout import held_out
+from sibench.ids import has_frames
 from sibench.lanes import NEVER, Lane, Program, cell_name, lanes_of
 from sibench.logs import Log
 from sibench.rollout import rollout, seeds
@@ -52,6 +53,8 @@ class Run:
     def __init__(self, config: RunConfig, make: Callable[[RunConfig, Spec], Algorithm]):
         self.config = config
         self.task = tasks.make(config.task, config.engine)
+        if has_frames(self.task.name):
+            cameras.backend()  # rather than after the training
         self.lanes = lanes_of(config)
         spec = Spec(self.task.observation_size, self.task.action_size)
         self.algorithm = make(config, spec)
@@ -94,6 +97,9 @@ class Run:
         started, first = time.monotonic(), None
         log = Log(self.folder, self.lane_names, done, config.tensorboard, config.wandb)
         with log, Saver(self.folder) as saver:
+            if done in evaluated and all(row["updates"] != done for row in self.evaluations):  # which failed
+                log.write(done, {"return": self.evaluate(done)}, self.diverged != NEVER)
+                self.keep(saver, done)
             while done < self.total and (self.diverged == NEVER).any():
                 phase, offset = ("update", pretrained) if done >= pretrained else ("pretrain", 0)
                 ends = [update for update in (*evaluated, pretrained, self.total) if update > done]
@@ -109,15 +115,21 @@ class Run:
                 done = until
                 log.write(done, metrics, self.diverged != NEVER)
                 if done in evaluated:
-                    log.write(done, {"return": self.evaluate(done)}, self.diverged != NEVER)
+                    try:
+                        log.write(done, {"return": self.evaluate(done)}, self.diverged != NEVER)
+                    except Exception:  # of what draws frames, say: the training before it is not lost
+                        self.keep(saver, done)
+                        raise
                 self.show(done, (done - first) / (time.monotonic() - started), metrics, done in evaluated)
                 stopping = stop.is_set()
                 if stopping or done % config.checkpoint_every == 0 or done == self.total:
-                    progress = {"evaluations": self.evaluations, "seconds": self.seconds}
-                    saver.save(done, (self.states, self.diverged), progress)
+                    self.keep(saver, done)
                 if stopping:
                     saver.wait()
                     raise KeyboardInterrupt
+
+    def keep(self, saver: "Saver", done: int) -> None:
+        saver.save(done, (self.states, self.diverged), {"evaluations": self.evaluations, "seconds": self.seconds})
 
     def resume(self, done: int, found: tuple[Any, np.ndarray]) -> None:
         self.states, self.diverged = found[0], np.array(found[1])

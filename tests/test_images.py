@@ -1,12 +1,13 @@
 """Tasks seen through cameras: are the frames of the right moment, do they stay whole, and do learners get them?"""
 
 import dataclasses
-import errno
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
+import threading
 import time
 
 import h5py
@@ -18,7 +19,8 @@ from conftest import MANIPULATION, command
 from learners import module, small
 
 import sibench
-from sibench import cameras, heldout, policies, tasks
+from sibench import cameras, cli, heldout, policies, tasks
+from sibench import data as data_module
 from sibench.batches import make_data, sample
 from sibench.cameras import FRAMES, NUM_BYTES
 from sibench.data import interop, pixels, storage
@@ -28,20 +30,24 @@ from sibench.errors import UserError
 from sibench.evaluation import evaluate
 from sibench.heldout import held_out
 from sibench.ids import Id, parse_id
+from sibench.lanes import Program
 from sibench.networks import BinsPolicy, Stats, is_statistic, unpack, with_stats
 from sibench.policies import Policy
 from sibench.rollout import rollout, seeds
 from sibench.tasks.manipulation import joints
-from sibench.train import train
+from sibench.train import Run, stoppable, train
 
-try:
-    cameras.backend()
-except UserError as error:
-    pytest.skip(f"no OpenGL here: {error}", allow_module_level=True)
+
+@pytest.fixture(scope="session")
+def drawing():
+    try:
+        cameras.backend()
+    except UserError as error:
+        pytest.skip(f"no OpenGL here: {error}")
 
 
 @pytest.fixture(scope="module")
-def demonstration():
+def demonstration(drawing):
     """Whole observations of one episode of each task."""
     found = {}
     for name in MANIPULATION:
@@ -53,7 +59,7 @@ def demonstration():
 
 
 @pytest.fixture(scope="module")
-def data(tmp_path_factory):
+def data(tmp_path_factory, drawing):
     """A folder of datasets with frames: four of the demonstrator's episodes, three of a clone's."""
     where = tmp_path_factory.mktemp("data")
     with pytest.MonkeyPatch.context() as patch:
@@ -161,7 +167,7 @@ def test_a_dataset_is_its_twin_seen_through_cameras(here):
     assert len(demos.pixels) == len(demos.observations) and not hasattr(demos, "actions")
 
 
-def test_rows_are_found_by_numbers_slices_and_arrays_of_any_shape(here):
+def test_rows_are_found_by_numbers_slices_and_arrays_of_any_shape(here, monkeypatch):
     first, second = (sibench.load_privileged(f"lift-image/{name}") for name in ("bc-20-n3", "expert-n4"))
     every = first.pixels[:]
     index = np.array([[3, 0], [len(every) - 1, 7]])
@@ -170,8 +176,15 @@ def test_rows_are_found_by_numbers_slices_and_arrays_of_any_shape(here):
     both = pixels.join([first.pixels, second.pixels])
     at = np.array([len(every), 1, len(every) + 9, 0])
     assert np.array_equal(both[at], np.stack([second.pixels[0], every[1], second.pixels[9], every[0]]))
-    mixed = sibench.load("lift-image/mix-500-n4", build=True)
-    assert np.array_equal(mixed.pixels[mixed.offsets[2] + 2], sibench.load("lift-image/random-n4").pixels[0])
+    random, begins = second, second.offsets[:-1] + np.arange(4)  # another dataset would take longer to draw
+    monkeypatch.setattr(data_module, "load_privileged", lambda id, build: first if "expert" in id else random)
+    for share, num in ((0, 0), (500, 2)):
+        mixed = data_module._mix(Id("lift-image", f"mix-{share}", 4), build=False)
+        assert len(mixed.pixels) == len(mixed.observations)
+        at = mixed.offsets[num] + num
+        assert np.array_equal(mixed.pixels[at], random.pixels[begins[0]])
+    with pytest.raises(UserError, match="take those of a batch from `pixels`"):
+        first.transitions()
 
 
 def test_damage_is_refused(here, tmp_path, monkeypatch):
@@ -195,46 +208,72 @@ def test_damage_is_refused(here, tmp_path, monkeypatch):
     file.write_bytes(good[:999] + bytes([good[999] ^ 1]) + good[1000:])
     with pytest.raises(UserError, match=r"the frames of observation \d+ cannot be read"):
         opened[:]
-    for wrong in (ends[:-1], ends + 1, ends[::-1], ends[:0]):
+    huge = np.array([2**63 - 1, -(2**63) + 5, -1, len(good)])
+    for wrong in (ends[:-1], ends + 1, ends[::-1], ends[:0], huge):
         with pytest.raises(ValueError, match="length"):
             pixels.open_stored(file, wrong)
+    with pytest.raises(ValueError, match="longer than its frames"):
+        pixels.open_stored(file, ends[-1:])
 
 
-def test_frames_of_another_moment_are_found(here, tmp_path, monkeypatch):
-    id = parse_id("lift-image/expert-n4")
-    whole = storage.read(id)
+def test_frames_of_something_else_are_found(here, tmp_path, monkeypatch):
+    """Of another moment; and of the same with the object, and nothing else, two centimetres away."""
+    id, whole = parse_id("lift-image/expert-n4"), sibench.load_privileged("lift/expert-n4").observations
+    good = storage.read(id)
     monkeypatch.setenv("SIBENCH_DATA", str(tmp_path))
-    late = pixels.Pixels(whole.pixels._read, np.roll(whole.pixels._rows, 5))
-    storage.write(id, whole._replace(pixels=late))
-    with pytest.raises(UserError, match="the frames of episode 0 are not what is there to see"):
-        verify(id, 2)
+    moved = whole + np.where(np.arange(whole.shape[1]) == 10, 0.02, 0.0).astype(np.float32)
+    task = tasks.make("lift-image", "c")
+    for other in (
+        pixels.Pixels(good.pixels._read, np.roll(good.pixels._rows, 5)),
+        pixels.Pixels(lambda rows: task.frames(moved[rows]), np.arange(len(moved))),
+    ):
+        storage.write(id, good._replace(pixels=other))
+        with pytest.raises(UserError, match="the frames of episode 0 are not what is there to see"):
+            verify(id, 2)
 
 
 def test_a_full_disk_leaves_nothing(here, tmp_path, monkeypatch):
+    """RLIMIT_FSIZE stands in for it: a write fails in the middle of the frames."""
     id = parse_id("lift-image/expert-n4")
     whole = storage.read(id)
     monkeypatch.setenv("SIBENCH_DATA", str(tmp_path))
-
-    def full(rows):
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-    with pytest.raises(OSError, match="No space"):
-        storage.write(id, whole._replace(pixels=pixels.Pixels(full, np.arange(len(whole.pixels)))))
+    before = resource.getrlimit(resource.RLIMIT_FSIZE), signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, before[0][1]))
+        with pytest.raises(OSError):
+            storage.write(id, whole)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before[0])
+        signal.signal(signal.SIGXFSZ, before[1])
     assert not [path for path in tmp_path.rglob("*") if path.is_file() and "lock" not in path.name]
 
 
 # --- processes that draw ----------------------------------------------------------------------------------------------
 
 
-def test_a_painter_that_is_killed_is_replaced():
+def test_a_painter_that_is_killed_is_replaced(drawing, monkeypatch):
     task = tasks.make("lift-image", "c")
     whole = fresh("lift")
     expected = task.frames(whole).copy()
-    studio = cameras.studio(task.model)
-    for painter in studio.painters:
-        painter.process.send_signal(signal.SIGKILL)
+    painters = [painter for painter in cameras.studio(task.model).painters if painter.process]
+    for painter in painters:
+        painter.process.kill()
     task.frames(fresh("lift"))
+    assert painters and np.array_equal(task.frames(whole), expected)
+
+    # and in the middle of its work; if it is killed again, there is an error, and then all is well
+    many = np.repeat(whole, 100, axis=0) + np.linspace(0, 1e-3, 200, dtype=np.float32)[:, None]
+    threading.Timer(0.2, lambda: [painter.process.kill() for painter in painters]).start()
+    assert np.array_equal(task.frames(many)[::50], [task.frames(row[None])[0] for row in many[::50]])
+    monkeypatch.setattr(cameras.Painter, "receive", lambda self, size: (self.process.kill(), b"")[1][:size] or fail())
+    with pytest.raises(UserError, match=r"no frames with MUJOCO_GL=.*: the process that draws ended with -9"):
+        task.frames(fresh("lift"))
+    monkeypatch.undo()
     assert np.array_equal(task.frames(whole), expected)
+
+
+def fail():
+    raise EOFError
 
 
 def test_without_opengl_there_is_one_line_that_helps(here):
@@ -250,7 +289,7 @@ def test_without_opengl_there_is_one_line_that_helps(here):
     assert "Traceback" not in ran.stderr.decode()
 
 
-def test_rows_that_stay_are_drawn_once():
+def test_rows_that_stay_are_drawn_once(drawing):
     """What is over stands still while others go on; others that change are drawn anew."""
     model = tasks.make("lift-image", "c").model
     studio = cameras.studio(model)
@@ -272,8 +311,10 @@ def test_rows_that_stay_are_drawn_once():
 # --- learners ---------------------------------------------------------------------------------------------------------
 
 
-def test_a_batch_has_the_frames_of_its_steps(here):
-    """Of both datasets of two lanes, inside a compiled function."""
+@pytest.mark.parametrize("room", [0, pixels.KEPT])
+def test_a_batch_has_the_frames_of_its_steps(room, here, monkeypatch):
+    """Of both datasets of two lanes, inside a compiled function; whether or not frames are kept in memory."""
+    monkeypatch.setattr(pixels, "KEPT", room)
     names = ("bc-20-n3", "expert-n4")
     datasets = [sibench.load_privileged(f"lift-image/{name}") for name in names]
     data = make_data(datasets, datasets[1], [1, 0])
@@ -307,7 +348,7 @@ def test_a_learner_from_frames_to_a_result(here, tmp_path, monkeypatch):
     assert np.round(again.progress, 3).tolist() == lane["progress"]
 
 
-def test_a_callable_gets_rows_that_it_can_take_apart():
+def test_a_callable_gets_rows_that_it_can_take_apart(drawing):
     shapes = set()
 
     def policy(rows: np.ndarray) -> np.ndarray:
@@ -332,15 +373,64 @@ def test_the_teacher_is_asked_about_what_it_saw(here, monkeypatch):
     assert judged[1].nll(policy) == pytest.approx(float(at_once), rel=1e-4)
 
 
-def test_what_learns_from_states_only_says_so():
-    ran = command("algorithms.nce", "--task", "lift-image", "--dataset", "bc-5")
-    assert ran.returncode == 2 and "task=lift-image; nce interpolates between observations" in ran.stderr
+def test_frames_that_rot_under_a_learner_end_it_with_a_line(here, tmp_path, monkeypatch):
+    """The file is cut between its being checked and its being read."""
+    monkeypatch.setattr(pixels, "KEPT", 0)
+    opened, ends = pixels.open_stored, []
+    monkeypatch.setattr(storage, "content_sha256", lambda dataset: "not read before")
+    monkeypatch.setattr(pixels, "open_stored", lambda file, e: (ends.append(file), opened(file, e))[1])
+    config = small("bc", task="lift-image", dataset=("bc-20-n3",), expert="expert-n4", demos=2, seeds=1, steps=3)
+    config = dataclasses.replace(config, evals=1, eval_episodes=2, final_episodes=2, out=tmp_path)
+    whole = {}
+
+    def main(_):
+        run = Run(config, module("bc").make)
+        for file in ends:
+            whole[file] = file.read_bytes()
+            file.write_bytes(b"")
+        with stoppable() as stop:
+            run.begin()
+            run.learn(stop)
+
+    said = []
+    monkeypatch.setattr(cli, "print", lambda *args, **_: said.append(args[0]), raising=False)
+    monkeypatch.setattr(sys, "argv", ["x"])
+    try:
+        with pytest.raises(SystemExit) as ended:
+            cli.run(main, int, "x", 0)
+    finally:
+        for file, content in whole.items():
+            file.write_bytes(content)
+    assert ended.value.code == 2 and "the frames of observation" in said[-1]
+
+
+def test_a_training_is_not_lost_with_its_evaluation(here, tmp_path, monkeypatch):
+    """It fails, for want of somebody to draw; the same command goes on with the evaluation, to the same result."""
+    monkeypatch.setattr(heldout, "NUM", 1)
+    config = small("bc", task="lift-image", dataset=("bc-20-n3",), expert="expert-n4", demos=2, seeds=1, steps=4)
+    config = dataclasses.replace(config, evals=1, eval_episodes=2, final_episodes=2, out=tmp_path)
+    with monkeypatch.context() as broken:
+        broken.setattr(Run, "evaluate", lambda self, done: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            train(config, module("bc").make)
+    updates = []
+    chunk = Program.chunk
+    monkeypatch.setattr(Program, "chunk", lambda *args: updates.append(args) or chunk(*args))
+    (file,) = train(config, module("bc").make)
+    (lane,) = json.loads(file.read_text())["lanes"]
+    assert not updates and [row["updates"] for row in lane["evaluations"]] == [4] and len(lane["returns"]) == 2
+
+
+@pytest.mark.parametrize("program", ["algorithms.nce --dataset bc-5", "data_gen.experts", "data_gen.ladder"])
+def test_what_cannot_take_frames_says_so(program, tmp_path):
+    ran = command(*program.split(), "--task", "lift-image", "--out", str(tmp_path))
+    assert ran.returncode == 2 and "the task without frames is lift" in ran.stderr, ran.stderr
 
 
 # --- robomimic's files ------------------------------------------------------------------------------------------------
 
 
-def robomimic(path, *, next_obs: bool = True, side: int = 84, views=interop.VIEWS) -> dict:
+def robomimic(path, *, next_obs: bool = True, side: int = 84, views=interop.ROBOMIMIC_VIEWS) -> dict:
     """Two demonstrations, the second of which fails; what they hold."""
     rng, made = np.random.default_rng(0), {}
     with h5py.File(path, "w") as file:
@@ -374,7 +464,9 @@ def test_robomimic_frames_are_imported(tmp_path, monkeypatch):
         5: ("demo_1", "obs", 0),
         8: ("demo_1", "next_obs", 2),
     }.items():
-        assert np.array_equal(read.pixels[at], np.stack([made[demo, part, view][row] for view in interop.VIEWS]))
+        assert np.array_equal(
+            read.pixels[at], np.stack([made[demo, part, view][row] for view in interop.ROBOMIMIC_VIEWS])
+        )
         numbers = np.concatenate([made[demo, part, name][row] for name in interop.LOW_DIM[:-1]])
         np.testing.assert_allclose(read.observations[at], numbers, rtol=1e-6)
     assert verify(parse_id("lift-image/robomimic-ph"))
@@ -382,10 +474,32 @@ def test_robomimic_frames_are_imported(tmp_path, monkeypatch):
         interop.to_minari(read, "sibench/lift")
 
 
+def test_a_damaged_robomimic_file_is_named(tmp_path, monkeypatch):
+    monkeypatch.setenv("SIBENCH_DATA", str(tmp_path / "data"))
+    robomimic(file := tmp_path / "image.hdf5")
+    with h5py.File(file) as opened:
+        place = opened[f"data/demo_1/obs/{interop.ROBOMIMIC_VIEWS[1]}"].id.get_chunk_info(1)
+    content = bytearray(file.read_bytes())
+    content[place.byte_offset : place.byte_offset + 100] = b"\0" * 100
+    file.write_bytes(content)
+    ran = command("sibench.data", "import-robomimic", str(file), "lift-image/robomimic-ph")
+    assert ran.returncode == 2 and f"{file}: the frames of demo_1 cannot be read" in ran.stderr
+    assert not list((tmp_path / "data").rglob("*.*"))
+
+
+def test_data_without_frames_is_no_data_of_a_task_with_frames(tmp_path):
+    columns = {"observations": np.zeros((4, 9)), "actions": np.zeros((4, 7)), "rewards": np.zeros(4)}
+    with h5py.File(tmp_path / "d4rl.hdf5", "w") as file:
+        for name, column in (columns | {"terminals": np.arange(4) == 3}).items():
+            file[name] = column
+    with pytest.raises(UserError, match="lift-image has frames, and the data has none"):
+        interop.from_d4rl(tmp_path / "d4rl.hdf5", "lift-image")
+
+
 def test_robomimic_files_without_the_frames_are_refused(tmp_path):
     for options, message in (
         ({"side": 64}, r"expected uint8 and \(84, 84, 3\)"),
-        ({"views": interop.VIEWS[:1]}, "has not 5 frames called robot0_eye_in_hand_image"),
+        ({"views": interop.ROBOMIMIC_VIEWS[:1]}, "has not 5 frames called robot0_eye_in_hand_image"),
     ):
         robomimic(tmp_path / "image.hdf5", **options)
         with pytest.raises(UserError, match=message):

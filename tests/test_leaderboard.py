@@ -2,6 +2,7 @@
 
 import copy
 import hashlib
+import itertools
 import json
 import re
 import subprocess
@@ -359,6 +360,21 @@ def test_whatever_is_in_it_nothing_breaks(folder, data):
     place[key] = data.draw(anything)
     submission, problems = sub.check(value)
     assert problems or sub.check(files.from_json(sub.as_json(submission))) == (submission, [])
+
+
+def test_every_dataset_of_the_suites_can_be_named():
+    (pattern,) = [one for one in sub.DataId.__metadata__ if isinstance(one, schema.Pattern)]
+    for cell in itertools.chain.from_iterable(suite.cells for suite in suites.SUITES.values()):
+        for name in (cell.dataset, "expert-n10"):
+            assert re.fullmatch(pattern.regex, str(parse_id(f"{cell.task}/{name}"))), cell
+
+
+def test_the_policies_behind_images_play_on_states():
+    """As in making the data; verification of a submission plays them again."""
+    cell = SimpleNamespace(background=SimpleNamespace(id="lift-image/bc-200-v1"), engine="c")
+    ((policy, _),) = verify.teachers({"id": cell.background.id})
+    seeds = np.arange(4, dtype=np.uint64)
+    assert set(verify.play(policy, cell, seeds)) <= {0, 1} and not verify.play(None, cell, seeds[:1]).any()
 
 
 def test_schema_is_what_parse_accepts(valid, capsys):

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from sibench.data.pixels import Pixels, join
+from sibench.errors import UserError
 from sibench.ids import EPISODES, Id, parse_id
 
 
@@ -64,6 +65,8 @@ class Dataset(NamedTuple):
 
     def transitions(self) -> dict[str, np.ndarray]:
         """obs, action, reward, next_obs, terminal of every step; next_obs is the true one, at the ends too."""
+        if self.pixels is not None:
+            raise UserError("all frames of a dataset do not fit into memory: take those of a batch from `pixels`")
         index = observation_index(self.offsets)
         return {
             "obs": self.observations[index],
@@ -85,7 +88,7 @@ class Dataset(NamedTuple):
             offsets=self.offsets[: num + 1],
             seeds=self.seeds[:num],
             initial_states=self.initial_states[:num],
-            pixels=self.pixels and self.pixels.first(steps + num),
+            pixels=None if self.pixels is None else self.pixels.first(steps + num),
         )
 
 
@@ -101,7 +104,7 @@ def concatenate(first: Dataset, second: Dataset, card: dict[str, Any]) -> Datase
         for name in ("observations", "actions", "rewards", "terminal", "truncated", "seeds", "initial_states")
     }
     offsets = np.concatenate([first.offsets, first.offsets[-1] + second.offsets[1:]])
-    frames = first.pixels and join([first.pixels, second.pixels])
+    frames = None if first.pixels is None else join([first.pixels, second.pixels])
     return Dataset(offsets=offsets, card=card, pixels=frames, **columns)
 
 

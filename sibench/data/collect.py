@@ -109,7 +109,7 @@ def collect(
     """Play the episodes of a dataset; those with frames are their twin's, seen once more."""
     task = tasks.make(id.task, engine)
     if has_frames(id.task):
-        build(played := replace(id, task=twin(id.task)), engine)
+        build(played := replace(id, task=twin(id.task)), engine, progress)
         card = recipe(id) | {"command": storage.command(id)}
         return through_cameras(task, load_privileged(str(played)), card, progress)
     act, params, _ = player(task, id.source)
@@ -166,12 +166,14 @@ def through_cameras(
     whole = dataset.observations
 
     def read(rows: np.ndarray) -> np.ndarray:
-        progress(int(np.searchsorted(dataset.offsets, rows[-1], side="right")) - 1, int(rows[-1]))
-        return task.frames(whole[rows])
+        frames = task.frames(whole[rows])
+        progress(int((dataset.offsets[1:] + np.arange(dataset.num_episodes) <= rows[-1]).sum()), int(rows[-1]))
+        return frames
 
     seen = dataset._replace(observations=whole[:, : task.num_kept], pixels=pixels.Pixels(read, np.arange(len(whole))))
     kept = ("engine", "code", "versions")
-    card = card | {name: dataset.card[name] for name in kept} | {"gl": cameras.backend()}
+    drawn = {"gl": cameras.backend(), "code": provenance.code_version(), "versions": provenance.versions()}
+    card = card | {name: dataset.card[name] for name in kept} | {"frames": drawn}
     return seen._replace(card=card | statistics(seen, task.name))
 
 

@@ -3,6 +3,7 @@
 Ours are float32. Minari data that is float64 is rounded on import, which the card says; the other way nothing is lost.
 """
 
+import itertools
 import re
 from pathlib import Path
 
@@ -177,7 +178,7 @@ def from_d4rl(path: Path, task: str, max_episode_steps: int = 1000) -> Dataset:
 
 LOW_DIM = ("robot0_eef_pos", "robot0_eef_quat", "robot0_gripper_qpos", "object")
 """robomimic's names of what the manipulation tasks observe, in their order; beside frames, all but the last."""
-VIEWS = ("agentview_image", "robot0_eye_in_hand_image")
+ROBOMIMIC_VIEWS = ("agentview_image", "robot0_eye_in_hand_image")
 """robomimic's names of the frames, in the order of ours."""
 
 
@@ -233,12 +234,9 @@ def from_robomimic(path: Path, task: str, mask: str = "") -> Dataset:
     except (OSError, ValueError, KeyError, RuntimeError, TypeError) as error:
         raise UserError(f"{path}: not a robomimic file of {task} that can be read: {error}") from None
     card = {"source": f"robomimic {path.name}", "mask": mask or "all", "dropped_steps": steps - sum(lengths)}
-    dataset = _dataset(task, columns, *_ends(terminals, lengths), lengths, card)
-    if not has_frames(task):
-        return dataset
-    return dataset._replace(
-        pixels=Pixels(lambda rows: _frames(path, [places[row] for row in rows]), np.arange(len(places)))
-    )
+    pixels = Pixels(lambda rows: _frames(path, [places[row] for row in rows]), np.arange(len(places)))
+    shown = pixels if has_frames(task) else None
+    return _dataset(task, columns, *_ends(terminals, lengths), lengths, card, pixels=shown)
 
 
 def _demos(file, mask: str) -> list[str]:
@@ -268,7 +266,7 @@ def _low_dim(demo, what: str, names: tuple[str, ...]) -> np.ndarray | None:
 
 def _check_frames(demo, num: int, parts: tuple[str, ...]) -> None:
     for group in (storage.read_group(demo, part) for part in parts):
-        for view in VIEWS:
+        for view in ROBOMIMIC_VIEWS:
             if view not in group or len(storage.frames(group, view)) != num:
                 raise ValueError(f"'{group.name}' has not {num} frames called {view}")
 
@@ -277,9 +275,19 @@ def _frames(path: Path, places: list[tuple[str, str, int]]) -> np.ndarray:
     """[N, 2, 84, 84, 3] of as many demonstrations, their groups and rows."""
     import h5py
 
+    shown = []
     with h5py.File(path, "r") as file:
-        columns = [[file["data"][demo][group][view] for view in VIEWS] for demo, group, _ in places]
-        return np.array([[column[row] for column in pair] for pair, (_, _, row) in zip(columns, places, strict=True)])
+        data = storage.read_group(file, "data")
+        for (demo, part), some in itertools.groupby(places, lambda place: place[:2]):
+            rows = [row for _, _, row in some]
+            first, last = min(rows), max(rows)
+            try:
+                group = storage.read_group(storage.read_group(data, demo), part)
+                views = [storage.frames(group, view)[first : last + 1] for view in ROBOMIMIC_VIEWS]
+            except (OSError, ValueError, KeyError, RuntimeError) as error:
+                raise UserError(f"{path}: the frames of {demo} cannot be read: {error}") from None
+            shown.append(np.stack(views, axis=1)[np.array(rows) - first])
+    return np.concatenate(shown)
 
 
 def _ends(terminals: list[bool], lengths: list[int]) -> np.ndarray:
@@ -289,7 +297,11 @@ def _ends(terminals: list[bool], lengths: list[int]) -> np.ndarray:
     return flags
 
 
-def _dataset(task, columns, terminal, truncated, lengths, card, seeds=None, initial_states=None) -> Dataset:
+def _dataset(
+    task, columns, terminal, truncated, lengths, card, seeds=None, initial_states=None, pixels=None
+) -> Dataset:
+    if has_frames(task) and pixels is None:
+        raise UserError(f"{task} has frames, and the data has none")
     target = tasks.make(task, "c")
     numbers = target.num_kept if has_frames(task) else target.observation_size
     expected = (numbers, target.action_size)
@@ -309,4 +321,5 @@ def _dataset(task, columns, terminal, truncated, lengths, card, seeds=None, init
         seeds=np.zeros(len(lengths), np.uint64) if seeds is None else seeds,
         initial_states=np.zeros((len(lengths), 0), np.float32) if initial_states is None else initial_states,
         card={"task": target.id, "engine": "unknown"} | card,
+        pixels=pixels,
     )

@@ -1,4 +1,5 @@
-"""Datasets on disk: one flat HDF5, a card, a sha256 manifest; written whole or not at all, and read with suspicion.
+"""Datasets on disk: one flat HDF5, frames beside it if there are any, a card, a sha256 manifest; written whole or not
+at all, and read with suspicion.
 
 HDF5 can point at any file of the machine (external storage, external links, virtual datasets) and can declare
 terabytes in a kilobyte, so nothing is followed and every shape is checked before a byte is read.
@@ -28,7 +29,7 @@ COLUMNS = {
     "seeds": np.uint64,
     "initial_states": np.float32,
 }
-MAX_COLUMN_BYTES, MAX_CHUNK_BYTES = 4 << 30, 64 << 20
+MAX_COLUMN_BYTES, MAX_CHUNK_BYTES, MAX_FRAMES_CHUNK_BYTES = 4 << 30, 64 << 20, 4 << 20
 DATA, PIXELS, CARD, MANIFEST = "data.hdf5", "pixels.zlib", "card.json", "MANIFEST.json"
 ENDS = {"pixel_ends": np.int64}
 """The column more of a dataset with frames: where each observation's end in their file (sibench/data/pixels.py)."""
@@ -119,23 +120,23 @@ def _damaged(id: Id, card: dict[str, Any]) -> list[str]:
 def read(id: Id) -> Dataset:
     """The dataset, after its hashes, its HDF5 structure and its arrays have been checked."""
     card = read_card(id)
-    frames, file = None, folder(id) / DATA
+    seen, file = None, folder(id) / DATA
     try:
         if damaged := _damaged(id, card):
             file = folder(id) / damaged[0]
             raise ValueError("differs from its sha256")
         columns = read_hdf5(file, COLUMNS | (ENDS if PIXELS in card["data_sha256"] else {}))
         if (ends := columns.pop("pixel_ends", None)) is not None:
-            frames = pixels.open_stored(folder(id) / PIXELS, ends)
-            if len(frames) != len(columns["observations"]):
-                raise ValueError(f"{len(frames)} observations have frames, of {len(columns['observations'])}")
+            seen = pixels.open_stored(folder(id) / PIXELS, ends)
+            if len(seen) != len(columns["observations"]):
+                raise ValueError(f"{len(seen)} observations have frames, of {len(columns['observations'])}")
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         raise _refused(file, error, id) from None
     problem = inconsistency(columns)
     if problem:
         raise _refused(file, problem, id)
     flags = {name: columns.pop(name).astype(bool) for name in ("terminal", "truncated")}
-    return Dataset(card=card, pixels=frames, **columns, **flags)
+    return Dataset(card=card, pixels=seen, **columns, **flags)
 
 
 def _refused(file: Path, why: object, id: Id) -> UserError:
@@ -191,6 +192,8 @@ def frames(group, name: str):
     """An HDF5 array of frames, to be read by rows."""
     column = _plain(group, name)
     _check_storage(column, name)
+    if column.chunks and np.prod(column.chunks, dtype=object) > MAX_FRAMES_CHUNK_BYTES:
+        raise ValueError(f"'{name}' has chunks of shape {column.chunks}, of which a frame would read too much")
     if column.dtype != np.uint8 or column.shape[1:] != FRAMES[1:]:
         raise ValueError(f"'{name}' has {column.dtype} of shape {column.shape}, expected uint8 and {FRAMES[1:]}")
     return column

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from sibench import provenance, tasks
+from sibench import cameras, provenance, tasks
 from sibench.data import Dataset, storage
 from sibench.data.collect import check_recipe, check_widths, seed_name, statistics
 from sibench.errors import UserError
@@ -14,8 +14,9 @@ from sibench.ids import Id, twin
 from sibench.rollout import keys_of, seeds
 
 TOLERANCE, MJX_TOLERANCE = 1e-5, 0.1
-FRAMES_AN_EPISODE, FRAMES_TOLERANCE = 5, 1.0
-"""Another driver shades a little otherwise; an object that is elsewhere changes a frame by more."""
+FRAMES_AN_EPISODE, FAR, MOST = 5, 50, 20
+"""Another driver shades otherwise, but at most `MOST` pixels of an observation by more than `FAR` of 255; an object that
+is elsewhere changes more of them."""
 ELSEWHERE_STEPS, MJX_STEPS = 100, 2
 """Contacts are chaotic: another processor's last bit, or float32, leaves the stored path after a while. So a dataset
 made with other versions or on another kind of machine is compared for its first 100 steps, one made by mjx for 2."""
@@ -67,6 +68,12 @@ def _check_episodes(id: Id, dataset: Dataset) -> None:
 def _replay(id: Id, dataset: Dataset, chosen: np.ndarray) -> str:
     """Play the stored actions of some episodes on engine c and compare what comes out."""
     task = tasks.make(twin(id.task), "c")
+    no_gl = ""
+    if dataset.pixels is not None:
+        try:
+            cameras.backend()
+        except UserError as error:
+            no_gl = f"; its frames were not drawn again: {error}"
     steps, tolerance = int(dataset.lengths[chosen].max()), TOLERANCE
     if dataset.card.get("engine") == "mjx":
         steps, tolerance = min(steps, MJX_STEPS), MJX_TOLERANCE
@@ -91,13 +98,13 @@ def _replay(id: Id, dataset: Dataset, chosen: np.ndarray) -> str:
             error = np.abs(replayed - stored.astype(np.float32)).max()
             if not error <= tolerance:
                 raise _wrong(id, f"replaying the actions of episode {episode} gives other {name}, by {error:.2g}")
-        if dataset.pixels is not None:
+        if dataset.pixels is not None and not no_gl:
             some = np.linspace(0, length, FRAMES_AN_EPISODE).astype(int)
-            drawn, stored = tasks.make(id.task, "c").frames(whole[some]), dataset.pixels[ours[1]][some]
-            error = np.abs(drawn.astype(int) - stored).mean(axis=(1, 2, 3, 4)).max()
-            if not error <= FRAMES_TOLERANCE:
-                raise _wrong(id, f"the frames of episode {episode} are not what is there to see, by {error:.2g} of 255")
-    return f"{len(chosen)} episodes replayed on engine c, up to {steps} steps"
+            drawn, stored = tasks.make(id.task, "c").frames(whole[some]), dataset.pixels[ours[1].start + some]
+            error = (np.abs(drawn.astype(int) - stored) > FAR).any(-1).sum(axis=(1, 2, 3)).max()
+            if not error <= MOST:
+                raise _wrong(id, f"the frames of episode {episode} are not what is there to see: {error} pixels")
+    return f"{len(chosen)} episodes replayed on engine c, up to {steps} steps" + no_gl
 
 
 @functools.partial(jax.jit, static_argnums=0)

@@ -54,7 +54,7 @@ PLAUSIBLE = 3.0
 
 Identifier = Annotated[str, Pattern("(?=.{3,80}$)[a-z0-9]+([.-][a-z0-9]+)*", "3 to 80 of a-z, 0-9, single - and .")]
 Commit = Annotated[str, Pattern(r"[0-9a-f]{40}\+?|[0-9]+(\.[0-9]+){1,3}", "a commit (+: with changes) or a version")]
-DataId = Annotated[str, Pattern("[a-z0-9]+/[a-z0-9-]{1,40}-v[0-9]{1,4}", "a dataset's id")]
+DataId = Annotated[str, Pattern("[a-z0-9]+(-image)?/[a-z0-9-]{1,40}-v[0-9]{1,4}", "a dataset's id")]
 Hours = Annotated[float, AtLeast(0)]
 
 

@@ -25,7 +25,7 @@ from sibench import files, policies, provenance, tasks
 from sibench.data.collect import uniform_act
 from sibench.errors import UserError
 from sibench.evaluation import policy_act
-from sibench.heldout import teachers
+from sibench.heldout import played_on, teachers
 from sibench.leaderboard import submission as sub
 from sibench.leaderboard.schema import Count, Hash, Line, at_most, parse
 from sibench.rollout import rollout
@@ -127,7 +127,7 @@ def _digest(key: str, name: str, number: int) -> int:
 
 def play(policy: policies.Policy | None, cell: sub.Cell, seeds: np.ndarray) -> np.ndarray:
     """Returns of a policy, or of uniform actions."""
-    task = tasks.make(cell.background.id.split("/")[0], cell.engine)
+    task = played_on(tasks.make(cell.background.id.split("/")[0], cell.engine), policy)
     if policy is None:
         return rollout(task, uniform_act(task.action_size), None, seeds).reward_sum
     sizes, needed = (policy.obs_dim, policy.network.action_dim), (task.observation_size, task.action_size)

@@ -5,6 +5,7 @@ python -m sibench.tasks
 
 from sibench import tasks
 from sibench.cameras import NUM_BYTES, SIDE
+from sibench.ids import has_frames
 
 
 def table() -> str:
@@ -21,8 +22,8 @@ def table() -> str:
             measured = (references["random"], references["expert"])
             returns = [f"{one['mean']:.{digits}f} ± {one['std']:.{digits}f}" for one in measured]
         origin = task.gymnasium_id or task.modelled_on
-        frames = task.observation_size - NUM_BYTES
-        size = task.observation_size if frames < 0 else f"{frames // 4}, 2 × {SIDE} × {SIDE} × 3"
+        numbers = task.observation_size
+        size = f"{(numbers - NUM_BYTES) // 4}, 2 × {SIDE} × {SIDE} × 3" if has_frames(name) else numbers
         cells = (f"`{task.id}`", origin, size, task.action_size, *returns)
         lines.append("| " + " | ".join(map(str, cells)) + " |")
     return "\n".join(lines)

@@ -18,7 +18,7 @@ from brax.envs.base import State
 
 from sibench import cameras
 from sibench.ids import FEW, twin
-from sibench.physics import PhysicsState, load_model
+from sibench.physics import PhysicsState, load_model, on_host
 from sibench.tasks.base import Task
 
 SCENES = os.path.join(os.path.dirname(__file__), "scenes")
@@ -148,9 +148,13 @@ class Seen(Manipulation):
 
     num_kept = 9
 
+    @functools.cached_property
+    def look(self):
+        """`seen` of one observation, inside compiled functions."""
+        return on_host(lambda whole: [self.seen(whole)], [((4 * self.num_kept + cameras.NUM_BYTES,), jnp.uint8)])
+
     def observe(self, state: PhysicsState) -> jax.Array:
-        row = jax.ShapeDtypeStruct((4 * self.num_kept + cameras.NUM_BYTES,), jnp.uint8)
-        return jax.pure_callback(self.seen, row, super().observe(state), vmap_method="broadcast_all")
+        return self.look(super().observe(state))[0]
 
     def recorded(self, state: State) -> jax.Array:
         return super().observe(state.pipeline_state)
@@ -159,7 +163,7 @@ class Seen(Manipulation):
         return cameras.pack(recorded[..., : self.num_kept], self.frames(recorded))
 
     def frames(self, recorded: np.ndarray) -> np.ndarray:
-        """[..., O] -> [..., 2, 84, 84, 3]. Whoever draws them, the same numbers give the same frames."""
+        """[..., O] -> [..., 2, 84, 84, 3]. With the same driver, the same numbers give the same frames."""
         recorded = np.asarray(recorded)
         drawn = cameras.studio(self.model).draw(joints(recorded.reshape(-1, recorded.shape[-1])))
         return drawn.reshape(*recorded.shape[:-1], *cameras.FRAMES)
