@@ -15,8 +15,8 @@ from sibench.rollout import keys_of, seeds
 
 TOLERANCE, MJX_TOLERANCE = 1e-5, 0.1
 FRAMES_AN_EPISODE, FAR, MOST = 5, 50, 20
-"""Another driver shades otherwise, but at most `MOST` pixels of an observation by more than `FAR` of 255; an object that
-is elsewhere changes more of them."""
+"""Another driver shades otherwise, but at most `MOST` pixels of an observation by more than `FAR` of 255; an object
+elsewhere changes more of them."""
 ELSEWHERE_STEPS, MJX_STEPS = 100, 2
 """Contacts are chaotic: another processor's last bit, or float32, leaves the stored path after a while. So a dataset
 made with other versions or on another kind of machine is compared for its first 100 steps, one made by mjx for 2."""
