@@ -1,6 +1,7 @@
 """What the manipulation tasks look like: frames of a demonstration of each, by MuJoCo's renderer.
 
-python plots/frames.py    draws plots/frames.png; without OpenGL it says what to install
+python plots/frames.py    draws plots/frames.png, and plots/cameras.png of what learners see; without OpenGL it says
+                          what to install
 """
 
 import os
@@ -13,12 +14,12 @@ from sibench import cli
 
 os.environ.setdefault("MUJOCO_GL", "osmesa")  # needs no screen and no GPU; MuJoCo reads it when it is imported
 HERE = Path(__file__).parent
-SIDE, FRAMES, GAP = 240, 6, 4
+SIDE, FRAMES, MOMENTS, GAP = 240, 6, 4, 4
 
 
 @dataclass(frozen=True)
 class Config:
-    """Draw a strip of frames for each manipulation task."""
+    """Draw strips of frames for each manipulation task."""
 
 
 def main(config: Config) -> None:
@@ -34,9 +35,32 @@ def main(config: Config) -> None:
     from sibench.suites import MANIPULATION
 
     gap = ((0, GAP), (0, GAP), (0, 0))
-    framed = [[np.pad(frame, gap, constant_values=255) for frame in frames(name)] for name in MANIPULATION]
-    imsave(HERE / "frames.png", np.concatenate([np.concatenate(strip, axis=1) for strip in framed])[:-GAP, :-GAP])
-    print(f"drew {HERE / 'frames.png'}")
+    for picture, of in (("frames", frames), ("cameras", seen)):
+        framed = [[np.pad(frame, gap, constant_values=255) for frame in of(name)] for name in MANIPULATION]
+        whole = np.concatenate([np.concatenate(strip, axis=1) for strip in framed])[:-GAP, :-GAP]
+        imsave(HERE / f"{picture}.png", np.ascontiguousarray(whole))
+        print(f"drew {HERE / picture}.png")
+
+
+def demonstration(name: str):
+    """The script's first episode."""
+    from sibench import tasks
+    from sibench.data.collect import player
+    from sibench.rollout import rollout, seeds
+
+    task = tasks.make(name, "c")
+    act, params, _ = player(task, "expert")
+    return task, rollout(task, act, params, seeds("select", f"frames/{name}", 1), record=True)
+
+
+def seen(name: str) -> list[np.ndarray]:
+    """By both cameras, at evenly spaced moments, each pixel twice as large."""
+    from sibench import tasks
+
+    task, played = demonstration(name)
+    chosen = np.linspace(0, played.length[0], MOMENTS).round().astype(int)
+    pairs = tasks.make(f"{task.name}-image", "c").frames(played.obs[0, chosen])
+    return [np.kron(frame, np.ones((2, 2, 1), np.uint8)) for pair in pairs for frame in pair]
 
 
 def frames(name: str) -> list[np.ndarray]:
@@ -44,13 +68,7 @@ def frames(name: str) -> list[np.ndarray]:
     import jax
     import mujoco
 
-    from sibench import tasks
-    from sibench.data.collect import player
-    from sibench.rollout import rollout, seeds
-
-    task = tasks.make(name, "c")
-    act, params, _ = player(task, "expert")
-    played = rollout(task, act, params, seeds("select", f"frames/{name}", 1), record=True)
+    task, played = demonstration(name)
     state = task.reset_to(*np.split(played.initial_state[0], [task.model.nq]))
     step, shown = jax.jit(task.step), []
     chosen = np.linspace(0, played.length[0] - 1, FRAMES).round()

@@ -16,8 +16,9 @@ from sibench.errors import UserError
 
 FORMAT = "sibench-result-1"
 FOLDER = Path("results")
-GAP = 1.5
-"""Nats an action: a clone whose held-out likelihood is this much below its teacher's has not learned its data yet."""
+GAP = 0.5
+"""Nats a dimension of an action: a clone whose held-out likelihood is this much below its teacher's has not learned its
+data yet."""
 LOSS = 0.1
 """Nor has one that loses this much of the data's quality."""
 
@@ -44,9 +45,14 @@ class Result(NamedTuple):
         return self.score - self.quality
 
     @property
+    def gap(self) -> np.ndarray:
+        """[S] nats a dimension that the background's actions are less likely than under the policy that took them."""
+        return (self.nll - self.teacher_nll) / tasks.make(self.task, "c").action_size
+
+    @property
     def converged(self) -> bool:
         """Asked of a clone, `bc`: has it learned its data? If not, no comparison on that data says anything yet."""
-        close = self.nll.mean() - self.teacher_nll < GAP  # false of NaN
+        close = self.gap.mean() < GAP  # false of NaN
         return bool(close and self.improvement.mean() > -LOSS)
 
 

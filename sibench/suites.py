@@ -180,7 +180,7 @@ _suites = (
     Suite(
         "small-manipulation-images",
         "the same through two cameras: lift",
-        grid(("lift-image",), ("bc", "vfo-bin", "awr"), ("bc-5-n100", "bc-20-n100")),
+        grid(("lift-image",), ("bc", "vfo-bin"), ("bc-5-n100", "bc-20-n100")),
         IMAGE,
     ),
     Suite(

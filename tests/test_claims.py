@@ -92,12 +92,12 @@ def test_data_that_bc_has_not_learned_is_left_out(small_world):
         return -5.0 if (cell.method, cell.dataset) == ("awr", "bc-1") else synthetic.like_paper(cell, quality)
 
     assert small_world(improvement).word == FAILS
-    given = small_world(improvement, gap=lambda cell: 3.0 * (cell.dataset == "bc-1"))
+    given = small_world(improvement, gap=lambda cell: 9.0 * (cell.dataset == "bc-1"))
     assert given.word == HOLDS and "1 of 10 datasets" in given.why and "18 files" in given.evidence
 
 
 def test_too_little_headroom_left_is_not_judged(small_world):
-    given = small_world(gap=lambda cell: 3.0 * (cell.dataset in ("bc-1", "bc-2")))
+    given = small_world(gap=lambda cell: 9.0 * (cell.dataset in ("bc-1", "bc-2")))
     assert given.word == NOT_JUDGED and "2 of 10 datasets" in given.why
 
 

@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from conftest import MANIPULATION, command
+from conftest import MANIPULATION, REPO, command
 from learners import module, small
 
 import sibench
@@ -23,8 +23,8 @@ from sibench import cameras, cli, heldout, policies, tasks
 from sibench import data as data_module
 from sibench.batches import make_data, sample
 from sibench.cameras import FRAMES, NUM_BYTES
-from sibench.data import interop, pixels, storage
-from sibench.data.collect import build, player
+from sibench.data import Dataset, interop, pixels, storage
+from sibench.data.collect import build, player, statistics
 from sibench.data.verify import verify
 from sibench.errors import UserError
 from sibench.evaluation import evaluate
@@ -371,6 +371,31 @@ def test_the_teacher_is_asked_about_what_it_saw(here, monkeypatch):
     )
     at_once = -network.apply(policy.params, judged[1].obs).log_prob(judged[1].action).mean()
     assert judged[1].nll(policy) == pytest.approx(float(at_once), rel=1e-4)
+
+
+@pytest.mark.slow
+def test_memory_is_not_that_of_the_data(here, tmp_path, monkeypatch):
+    """A learner of 60 000 observations, 2.4 GiB of frames, takes a third of that."""
+    some = sibench.load_privileged("lift-image/expert-n4")
+    copies = 60_000 // len(some.pixels)
+    columns = {name: np.concatenate([getattr(some, name)] * copies) for name in storage.COLUMNS if name != "offsets"}
+    steps = np.concatenate([some.lengths] * copies)
+    many = pixels.Pixels(some.pixels._read, np.concatenate([some.pixels._rows] * copies))
+    monkeypatch.setenv("SIBENCH_DATA", str(tmp_path))
+    card = {"task": "lift-image-v1", "engine": "c", "id": "lift-image/many-v1"}
+    dataset = Dataset(**columns, offsets=np.concatenate([[0], np.cumsum(steps)]), card=card, pixels=many)
+    storage.write(parse_id("lift-image/many"), dataset._replace(card=card | statistics(dataset, "lift-image")))
+    words = "--task lift-image --dataset many --expert many --demos 4 --seeds 1 --steps 5 --evals 1 --eval-episodes 1"
+    program = f"""
+import resource, runpy, sys
+from sibench.data import pixels
+pixels.KEPT = 1 << 30
+sys.argv = ["bc", *"{words} --final-episodes 1 --hidden 64 --out {tmp_path}/runs".split()]
+runpy.run_path("algorithms/bc.py", run_name="__main__")
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10, "MiB")
+"""
+    ran = subprocess.run([sys.executable, "-c", program], cwd=REPO, capture_output=True, text=True)
+    assert ran.returncode == 0 and int(ran.stdout.split()[-2]) < 1000, ran
 
 
 def test_frames_that_rot_under_a_learner_end_it_with_a_line(here, tmp_path, monkeypatch):
