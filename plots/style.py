@@ -243,9 +243,10 @@ def point(axis: Axes, x: float, groups: Sequence[np.ndarray], solid: bool, metho
 
 
 def limits(values: np.ndarray) -> dict:
-    """Of axes of improvement against quality that have room for all of these."""
-    margin = 0.05 * np.ptp(values) + 0.02
-    return {"xlim": (-0.06, 1.07), "ylim": (values.min() - margin, values.max() + margin)}
+    """Of axes of improvement against quality that have room for all of these, and for none."""
+    low, high = min(values.min(), 0.0), max(values.max(), 0.0)
+    margin = 0.05 * (high - low) + 0.02
+    return {"xlim": (-0.06, 1.07), "ylim": (low - margin, high + margin)}
 
 
 def dodges(num: int, x: float = 0.01, y: float = 0.0) -> np.ndarray:

@@ -121,6 +121,7 @@ IMAGE = SMALL | {
     "batch_size": 64,
     "learning_rate": 1e-3,
     "steps": 5000,
+    "log_every": 250,
     "seeds": 2,
     "evals": 1,
     "eval_episodes": 2,
