@@ -16,7 +16,7 @@ def draw(results: list) -> Figure:
     figure, panels = style.panels(
         list(tasks), "quality of the data (0 random, 1 expert)", "improvement", widths=(3.4, 1.2)
     )
-    values = np.concatenate([result.improvement for result in results])
+    values = np.concatenate([style.reach(result, result.improvement) for result in results])
     methods = [method for method in style.LOOKS if any(method in found for found in tasks.values())]
     for task, (axis, side) in panels.items():
         axis.set(**style.limits(values))

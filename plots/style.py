@@ -222,6 +222,12 @@ def successes(result) -> np.ndarray | None:
     return np.array(ends).T
 
 
+def reach(result, values: np.ndarray) -> np.ndarray:
+    """These of a result, scores or differences from them, and the ends of their hairs."""
+    own = successes(result)
+    return values if own is None else np.concatenate([values, (own + values - result.score).ravel()])
+
+
 def point(axis: Axes, x: float, groups: Sequence[np.ndarray], solid: bool, method: str, across: bool = False) -> None:
     """At x, the mean over groups of seeds and its 95 % Welch interval, and the seeds of a single group.
 

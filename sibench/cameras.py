@@ -116,7 +116,8 @@ class Painter:
             self.errors.seek(0)
             lines = self.errors.read().decode(errors="replace").split("\n")
         said = next((line for line in reversed(lines) if line.strip()), "")
-        return "" if ended is None else f"the process that draws ended with {ended}" + (f": {said}" if said else "")
+        how = "was ended" if ended is None else f"ended with {ended}"
+        return f"the process that draws {how}" + (f": {said}" if said else "")
 
 
 class Studio:

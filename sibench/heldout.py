@@ -24,8 +24,8 @@ from sibench.tasks import Task
 
 NUM = 20
 """Episodes."""
-FRAMES, FRAMES_AT_A_TIME = 2000, 500
-"""Steps of them whose frames are drawn, where learners see frames; and those that a policy is asked about at once."""
+FRAMES_AT_A_TIME = 500
+"""Observations with frames that a policy is asked about at once."""
 
 
 class HeldOut(NamedTuple):
@@ -50,9 +50,6 @@ def held_out(task: Task, card: dict[str, Any]) -> HeldOut | None:
         playing = played_on(task, policy)
         played = rollout(playing, act, policy.params if policy else None, seed, record=True)
         kept, own = played.obs[:, :-1][played.in_step], played.action[played.in_step]
-        if has_frames(task.name):
-            some = np.linspace(0, len(kept) - 1, num * FRAMES // NUM).astype(int)
-            kept, own = kept[some], own[some]
         obs.append(task.seen(kept))
         action.append(own)
         seen = obs[-1] if playing is task else kept

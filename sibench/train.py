@@ -97,7 +97,7 @@ class Run:
         started, first = time.monotonic(), None
         log = Log(self.folder, self.lane_names, done, config.tensorboard, config.wandb)
         with log, Saver(self.folder) as saver:
-            if done in evaluated and all(row["updates"] != done for row in self.evaluations):  # which failed
+            if found and done in evaluated and all(row["updates"] != done for row in self.evaluations):  # it failed
                 log.write(done, {"return": self.evaluate(done)}, self.diverged != NEVER)
                 self.keep(saver, done)
             while done < self.total and (self.diverged == NEVER).any():

@@ -7,7 +7,6 @@ import resource
 import signal
 import subprocess
 import sys
-import threading
 import time
 
 import h5py
@@ -263,8 +262,20 @@ def test_a_painter_that_is_killed_is_replaced(drawing, monkeypatch):
 
     # and in the middle of its work; if it is killed again, there is an error, and then all is well
     many = np.repeat(whole, 100, axis=0) + np.linspace(0, 1e-3, 200, dtype=np.float32)[:, None]
-    threading.Timer(0.2, lambda: [painter.process.kill() for painter in painters]).start()
-    assert np.array_equal(task.frames(many)[::50], [task.frames(row[None])[0] for row in many[::50]])
+    receive, killed = cameras.Painter.receive, []
+    with monkeypatch.context() as patch:
+
+        def interrupted(self, size):
+            if self not in killed:
+                killed.append(self)
+                self.process.stdout.read(size // 2)
+                self.process.kill()
+            return receive(self, size)
+
+        patch.setattr(cameras.Painter, "receive", interrupted)
+        drawn = task.frames(many)
+    assert set(killed) == set(painters)
+    assert np.array_equal(drawn[::50], [task.frames(row[None])[0] for row in many[::50]])
     monkeypatch.setattr(cameras.Painter, "receive", lambda self, size: (self.process.kill(), b"")[1][:size] or fail())
     with pytest.raises(UserError, match=r"no frames with MUJOCO_GL=.*: the process that draws ended with -9"):
         task.frames(fresh("lift"))
@@ -360,6 +371,7 @@ def test_a_callable_gets_rows_that_it_can_take_apart(drawing):
     assert shapes == {(np.dtype(np.uint8), (2, 9), (2, *FRAMES))} and judged.lengths.tolist() == [400, 400]
 
 
+@pytest.mark.slow
 def test_the_teacher_is_asked_about_what_it_saw(here, monkeypatch):
     """And the learner about the frames of the same moments."""
     monkeypatch.setattr(heldout, "NUM", 2)
@@ -398,6 +410,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10, "MiB")
     assert ran.returncode == 0 and int(ran.stdout.split()[-2]) < 1000, ran
 
 
+@pytest.mark.slow
 def test_frames_that_rot_under_a_learner_end_it_with_a_line(here, tmp_path, monkeypatch):
     """The file is cut between its being checked and its being read."""
     monkeypatch.setattr(pixels, "KEPT", 0)
@@ -429,6 +442,7 @@ def test_frames_that_rot_under_a_learner_end_it_with_a_line(here, tmp_path, monk
     assert ended.value.code == 2 and "the frames of observation" in said[-1]
 
 
+@pytest.mark.slow
 def test_a_training_is_not_lost_with_its_evaluation(here, tmp_path, monkeypatch):
     """It fails, for want of somebody to draw; the same command goes on with the evaluation, to the same result."""
     monkeypatch.setattr(heldout, "NUM", 1)

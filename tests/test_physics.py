@@ -96,7 +96,9 @@ MJX_BOUNDS = {
 }
 
 
-@pytest.mark.parametrize("name", [pytest.param(name, marks=[pytest.mark.slow] * (name != "ant")) for name in EXPERTS])
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.slow] * (name != "hopper")) for name in EXPERTS]
+)
 def test_mjx_is_c_up_to_float32(name):
     """One step from 200 states along the expert's trajectories."""
     c, m = tasks.make(name, "c"), tasks.make(name, "mjx")

@@ -125,9 +125,10 @@ def _digest(key: str, name: str, number: int) -> int:
     return int.from_bytes(hashlib.sha256(f"{key}/{name}/{number}".encode()).digest()[:8], "big")
 
 
-def play(policy: policies.Policy | None, cell: sub.Cell, seeds: np.ndarray) -> np.ndarray:
-    """Returns of a policy, or of uniform actions."""
-    task = played_on(tasks.make(cell.background.id.split("/")[0], cell.engine), policy)
+def play(policy: policies.Policy | None, cell: sub.Cell, seeds: np.ndarray, of_data: bool = False) -> np.ndarray:
+    """Returns of a policy, or of uniform actions; one behind the data may see the state where learners see frames."""
+    task = tasks.make(cell.background.id.split("/")[0], cell.engine)
+    task = played_on(task, policy) if of_data else task
     if policy is None:
         return rollout(task, uniform_act(task.action_size), None, seeds).reward_sum
     sizes, needed = (policy.obs_dim, policy.network.action_dim), (task.observation_size, task.action_size)
@@ -149,7 +150,9 @@ def _check_background(cell: sub.Cell, seeds: np.ndarray, level: float) -> Check:
     data, behind = cell.background, teachers({"id": cell.background.id})
     ends = np.cumsum([round(len(seeds) * num / sum(num for _, num in behind)) for _, num in behind])
     shares = np.split(seeds, ends[:-1])
-    found = np.concatenate([play(policy, cell, share) for (policy, _), share in zip(behind, shares, strict=True)])
+    found = np.concatenate(
+        [play(one, cell, share, of_data=True) for (one, _), share in zip(behind, shares, strict=True)]
+    )
     # of successes and failures (Agresti and Coull): if all fail here, some may have succeeded there
     seen = [*found, 0, 1, 0, 1] if set(found) <= {0, 1} else found
     error = float(np.std(seen, ddof=1)) * math.sqrt(1 / data.num_episodes + 1 / len(found))
