@@ -198,8 +198,7 @@ def curve(
     seeds = {"marker": "o", "markersize": 1.9, "markeredgewidth": 0, "linestyle": "", "alpha": 0.45, **shift}
     axis.plot(np.repeat(x, [len(group) for group in groups]), np.concatenate(groups), color=colour, **seeds)
     for at, one, group in zip(x, results, groups, strict=True):
-        if hairs and (own := successes(one)) is not None:
-            ends = own + group - one.score
+        if hairs and (ends := hair_ends(one, group)) is not None:
             axis.vlines(np.full(len(group), at), *ends, color=colour, linewidth=0.4, alpha=0.35, **shift)
     axis.plot(x, mean, label=label, linewidth=1.1, alpha=1.0 if solid.all() else 0.3, **look, **shift)
     if not solid.all():
@@ -222,10 +221,16 @@ def successes(result) -> np.ndarray | None:
     return np.array(ends).T
 
 
-def reach(result, values: np.ndarray) -> np.ndarray:
-    """These of a result, scores or differences from them, and the ends of their hairs."""
+def hair_ends(result, values: np.ndarray) -> np.ndarray | None:
+    """[2, S], at these values of a result, scores or differences from them; None of returns."""
     own = successes(result)
-    return values if own is None else np.concatenate([values, (own + values - result.score).ravel()])
+    return None if own is None else own + values - result.score
+
+
+def reach(result, values: np.ndarray) -> np.ndarray:
+    """These values, and the ends of their hairs."""
+    ends = hair_ends(result, values)
+    return values if ends is None else np.concatenate([values, ends.ravel()])
 
 
 def point(axis: Axes, x: float, groups: Sequence[np.ndarray], solid: bool, method: str, across: bool = False) -> None:

@@ -124,8 +124,8 @@ class Studio:
     """As many painters as processors, eight at most, of one model."""
 
     def __init__(self, model: Any):
-        self.gl = backend()
-        self.painters = [Painter(model, self.gl) for _ in range(min(8, threads()))]
+        gl = backend()
+        self.painters = [Painter(model, gl) for _ in range(min(8, threads()))]
         self.pool = ThreadPoolExecutor(len(self.painters))
         self.lock, self.last = threading.Lock(), (np.zeros((0, model.nq)), np.zeros((0, *FRAMES), np.uint8))
         atexit.register(self.close)

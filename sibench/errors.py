@@ -30,8 +30,10 @@ def require_above_zero(config: Any, *names: str) -> None:
 
 
 def require_no_frames(task: str, why: str) -> None:
-    if task.endswith("-image"):
-        raise UserError(f"task={task}; {why}; the task without frames is {task.removesuffix('-image')}")
+    from sibench.ids import has_frames, twin  # which needs this module
+
+    if has_frames(task):
+        raise UserError(f"task={task}; {why}; the task without frames is {twin(task)}")
 
 
 def unknown(kind: str, value: str, choices: Iterable[str]) -> UserError:

@@ -42,7 +42,7 @@ def _converged(result: Result) -> bool:
         return result.converged
     numbers = ("nll", "teacher_nll", "score", "data_quality")
     rows = [[np.array(row[name], float) for name in numbers] for row in result.raw["chain"]]
-    most = GAP * tasks.make(result.task, "c").action_size
+    most = GAP * result.action_size
     return all((nll - teacher).mean() < most and (score - data).mean() > -LOSS for nll, teacher, score, data in rows)
 
 

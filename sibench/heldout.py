@@ -87,9 +87,8 @@ def teachers(card: dict[str, Any]) -> list[tuple[Policy | None, int]]:
 def nll(policy: Policy, obs: np.ndarray, action: np.ndarray) -> float:
     rows = len(obs) if obs.dtype != np.uint8 else FRAMES_AT_A_TIME
     parts = [slice(first, first + rows) for first in range(0, len(obs), rows)]
-    return sum(float(_nll(policy.network, policy.params, obs[at], action[at])) * len(obs[at]) for at in parts) / len(
-        obs
-    )
+    sums = [float(_nll(policy.network, policy.params, obs[at], action[at])) * len(obs[at]) for at in parts]
+    return sum(sums) / len(obs)
 
 
 @functools.partial(jax.jit, static_argnums=0)

@@ -45,9 +45,13 @@ class Result(NamedTuple):
         return self.score - self.quality
 
     @property
+    def action_size(self) -> int:
+        return tasks.make(self.task, "c").action_size
+
+    @property
     def gap(self) -> np.ndarray:
         """[S] nats a dimension that the background's actions are less likely than under the policy that took them."""
-        return (self.nll - self.teacher_nll) / tasks.make(self.task, "c").action_size
+        return (self.nll - self.teacher_nll) / self.action_size
 
     @property
     def converged(self) -> bool:
