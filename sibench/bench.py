@@ -77,8 +77,9 @@ def main(config: Config) -> None:
     if config.dry_run or not todo:
         return
     if packs.make_data(todo):
-        todo, fresh = packs.plan(config)  # now that it is known what their data is
-        packs.show(config, todo, fresh)
+        before, (todo, fresh) = fresh, packs.plan(config)  # now that it is known what their data is
+        if fresh != before:
+            packs.show(config, todo, fresh)
     failed = packs.run_all(config, todo) if todo else []
     print(f"results: {config.results / config.suite_name}")
     if failed:

@@ -142,6 +142,12 @@ _suites = (
         SMALL,
     ),
     Suite(
+        "small-walker2d",
+        "the same on a second task, five methods: walker2d",
+        grid(("walker2d",), ("bc", "bco", "vfo-bin", "awr", "smodice-kl"), ladder(1, 2, 5)),
+        SMALL,
+    ),
+    Suite(
         "small-bimodal",
         "a few expert episodes among random ones, at that size: hopper, halfcheetah",
         grid(
