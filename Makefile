@@ -48,7 +48,7 @@ test: setup lint  ## install, lint and test
 	$(PY) -m pytest -q -n auto --dist loadfile
 
 test-slow: setup  ## the scientific checks, for an hour or so
-	$(PY) -m pytest -q -m slow
+	XLA_FLAGS= $(PY) -m pytest -q -m slow
 
 bench: setup  ## the quick suite, its figures and its page, in ten minutes on two processors
 	$(PY) -m sibench.bench --suite quick

@@ -12,6 +12,7 @@ import contextlib
 import io
 import threading
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 import jax
@@ -139,7 +140,8 @@ class CPhysics:
         self._num_values = sum(int(np.prod(shape)) for shape in self._shapes)
         # mj_step leaves cfrc_ext unset; Gymnasium fills it by a call per simulation, which needs the whole MjData
         self._forces = "cfrc_ext" in fields
-        self._scratch = data
+        self._scratch = [mujoco.MjData(model) for _ in range(threads())] if self._forces else []
+        self._pool = ThreadPoolExecutor(threads())
         self._batches: dict[int, Batch] = {}
         self._lock = threading.Lock()
         shapes = ((2 * self._row,), jnp.uint32), ((2, self._num_values), jnp.float32)
@@ -197,10 +199,15 @@ class CPhysics:
 
     def _contact_forces(self, batch: Batch) -> np.ndarray:
         forces = np.zeros((batch.nsim, self.model.nbody, 6))
-        for sim in np.flatnonzero(batch.bind("ncon")):
-            batch.get_data(int(sim), self._scratch)
-            mujoco.mj_rnePostConstraint(self.model, self._scratch)
-            forces[sim] = self._scratch.cfrc_ext
+
+        def compute(data: mujoco.MjData, sims: np.ndarray) -> None:
+            for sim in sims:
+                batch.get_data(int(sim), data)
+                mujoco.mj_rnePostConstraint(self.model, data)
+                forces[sim] = data.cfrc_ext
+
+        touching = np.flatnonzero(batch.bind("ncon"))
+        list(self._pool.map(compute, self._scratch, np.array_split(touching, len(self._scratch))))
         return forces
 
 

@@ -143,8 +143,8 @@ _suites = (
     ),
     Suite(
         "small-walker2d",
-        "the same on a second task, five methods: walker2d",
-        grid(("walker2d",), ("bc", "bco", "vfo-bin", "awr", "smodice-kl"), ladder(1, 2, 5)),
+        "the same on a second task, six methods: walker2d",
+        grid(("walker2d",), ("bc", "bco", "vfo-bin", "vfo-disc", "awr", "smodice-kl"), ladder(1, 2, 5)),
         SMALL,
     ),
     Suite(

@@ -1,5 +1,6 @@
 """The two engines: `c` is Gymnasium to the bit, `mjx` is `c` up to float32, and neither can hang."""
 
+import functools
 import os
 import subprocess
 import sys
@@ -11,7 +12,7 @@ import jax.numpy as jnp
 import mujoco
 import numpy as np
 import pytest
-from conftest import EXPERTS, REPO, TASKS
+from conftest import EXPERTS, REPO, TASKS, WELL, as_a_user
 
 from sibench import assets, tasks
 from sibench.evaluation import policy_act
@@ -39,7 +40,7 @@ def play_c(task, kind):
         after = jax.vmap(task.step)(state, action)
         return after, (action, after.pipeline_state.carry, after.obs, after.reward, after.done)
 
-    @jax.jit
+    @functools.partial(jax.jit, compiler_options=WELL)
     def run(key):
         qpos, qvel = jax.vmap(task.initial)(jax.random.split(key, SEEDS))
         state = jax.vmap(task.reset_to)(qpos, qvel)
@@ -173,7 +174,8 @@ def run_scans(num_scans: int, steps: int, sizes: tuple[int, ...], cpus: str) -> 
             total += float(state.obs.sum())
         print(total)
     """
-    return subprocess.Popen([sys.executable, "-c", textwrap.dedent(code)], cwd=REPO, stdout=subprocess.PIPE, text=True)
+    program = [sys.executable, "-c", textwrap.dedent(code)]
+    return subprocess.Popen(program, cwd=REPO, env=as_a_user(), stdout=subprocess.PIPE, text=True)
 
 
 def test_no_deadlock_on_one_processor_nor_in_several_processes():

@@ -6,7 +6,7 @@ import subprocess
 import sys
 
 import pytest
-from conftest import REPO, command
+from conftest import REPO, as_a_user, command
 
 from data_gen import encoders
 from sibench import stats, suites
@@ -23,7 +23,8 @@ def blocks(language):
 
 def test_python_runs(data_root):
     for block in blocks("python"):
-        result = subprocess.run([sys.executable, "-c", block], cwd=REPO, capture_output=True, text=True, timeout=500)
+        python = [sys.executable, "-c", block]
+        result = subprocess.run(python, cwd=REPO, env=as_a_user(), capture_output=True, text=True, timeout=500)
         assert result.returncode == 0, result.stderr
 
 

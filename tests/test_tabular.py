@@ -5,6 +5,7 @@ learned from them has a closed form. Networks are linear where a state is all th
 """
 
 import dataclasses
+import functools
 import inspect
 
 import jax
@@ -12,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import scipy.optimize
+from conftest import WELL
 from learners import module, of_lane
 
 from sibench.algorithm import Spec
@@ -68,7 +70,7 @@ def learn(name, num_updates, terminals=False, background=None, expert=None, **se
     expert = as_dataset(DEMONSTRATED, terminals) if expert is None else expert
     data = of_lane(make_data([background], expert, [0], algorithm.privileges))
 
-    @jax.jit
+    @functools.partial(jax.jit, compiler_options=WELL)
     def run(data):
         init_key, pretrain_key, first_key, second_key = jax.random.split(jax.random.key(0), 4)
         state = algorithm.init(data, init_key)

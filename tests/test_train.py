@@ -1,6 +1,7 @@
 """The loop: lanes that do not know of each other, runs that can be killed, results that say what happened."""
 
 import dataclasses
+import functools
 import json
 import os
 import random
@@ -14,7 +15,7 @@ import time
 import jax
 import numpy as np
 import pytest
-from conftest import REPO
+from conftest import REPO, WELL
 from learners import FILES, dataset, equal, module, small, take, variants
 
 from sibench import algorithm, policies, tasks, train
@@ -66,8 +67,9 @@ def chunks(config, lanes, num=100, datasets=None, name="vfo"):
     return program.chunk("update", program.init(), 0, num)
 
 
-def test_a_lane_does_not_know_its_neighbours():
+def test_a_lane_does_not_know_its_neighbours(monkeypatch):
     """100 updates next to lanes of other seeds, datasets and temperatures, and alone: on a CPU the same to the bit."""
+    monkeypatch.setattr(jax, "jit", functools.partial(jax.jit, compiler_options=WELL))
     config = small("vfo", dataset=("a", "b"), seeds=2, sweep=("temperature", "0.5", "2"))
     lanes = lanes_of(config)
     assert len(lanes) == 8 and len(set(lanes)) == 8
