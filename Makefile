@@ -13,12 +13,9 @@ PY := .venv/bin/python
 help:  ## print this
 	@grep -hE '^[a-z%-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{sub("%", "<suite>", $$1); printf "  make %-14s %s\n", $$1, $$2}'
 
-EMPTY :=
-DONE := .venv/.done$(subst $(EMPTY) $(EMPTY),,$(EXTRAS))
+setup: .venv/.done $(EXTRAS:%=.venv/.extra-%)  ## make .venv from the lock (EXTRAS=cuda12 for a GPU)
 
-setup: $(DONE)  ## make .venv from the lock (EXTRAS=cuda12 for a GPU)
-
-$(DONE): pyproject.toml requirements.lock
+.venv/.done: pyproject.toml requirements.lock
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "error: $(PYTHON) is older than Python 3.11; name a newer one: make setup PYTHON=python3.12" >&2; exit 2; }
 	@if command -v uv >/dev/null; then \
@@ -30,10 +27,11 @@ $(DONE): pyproject.toml requirements.lock
 	  $(PY) -m pip install --quiet --require-hashes -r requirements.lock && \
 	  $(PY) -m pip install --quiet --no-deps -e . ; \
 	fi
-	@for extra in $(EXTRAS); do \
-	  if command -v uv >/dev/null; then uv pip install --quiet --python $(PY) -e ".[$$extra]"; \
-	  else $(PY) -m pip install --quiet -e ".[$$extra]"; fi || exit 1; \
-	done
+	@touch $@
+
+.venv/.extra-%: .venv/.done
+	@if command -v uv >/dev/null; then uv pip install --quiet --python $(PY) -e ".[$*]"; \
+	else $(PY) -m pip install --quiet -e ".[$*]"; fi
 	@touch $@
 
 lint: setup  ## check style
@@ -68,8 +66,14 @@ data: setup  ## make the random, expert and ladder datasets (TASK="hopper ant" f
 verify: setup  ## check every dataset on this machine, replays included
 	$(PY) -m sibench.data verify
 
+# what the shipped ones were trained with, in place of the defaults; their cards have all of it
+EXPERT_ant := --num-updates 440000 --learning-rate 6e-4 --eval-every 40000
+EXPERT_halfcheetah := --num-updates 520000 --seed 1
+EXPERT_hopper := --num-updates 400000 --target-entropy 0.5
+EXPERT_walker2d := --num-updates 240000
+
 experts: setup  ## train the experts anew (hours)
-	for task in $(TASK); do $(PY) -m data_gen.experts --task $$task || exit 1; done
+	$(foreach task,$(TASK),$(PY) -m data_gen.experts --task $(task) $(EXPERT_$(task)) &&) true
 
 ladder: setup  ## train the behaviour policies anew (hours)
 	for task in $(TASK); do $(PY) -m data_gen.ladder --task $$task || exit 1; done

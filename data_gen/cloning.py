@@ -28,7 +28,7 @@ class Demonstrated(NamedTuple):
     obs: jax.Array  # [N, O]
     action: jax.Array  # [N, A]
     offsets: np.ndarray  # the first d demonstrations are the first offsets[d] steps
-    stats: Stats  # of all demonstrations
+    stats: Stats  # of all demonstrations, however few of them a clone learns from: the scale of the inputs is given
     held_out_obs: jax.Array
     held_out_action: jax.Array
     expert_nll: float | None  # of the expert's own actions on the held-out steps: what no clone can better

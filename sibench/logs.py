@@ -34,9 +34,12 @@ class Log:
             board = _import("tensorboardX").SummaryWriter
             self.boards = [board(str(folder / lane), purge_step=updates + 1) for lane in lanes]
         if wandb:
-            identity = hashlib.sha256((folder / "run.json").read_bytes()).hexdigest()[:16]
-            name = "/".join(folder.parts[-2:])
-            self.wandb = _import("wandb").init(project=wandb, name=name, id=identity, resume="allow")
+            run = (folder / "run.json").read_bytes()
+            identity, name = hashlib.sha256(run).hexdigest()[:16], "/".join(folder.parts[-2:])
+            self.wandb = _import("wandb").init(
+                project=wandb, name=name, id=identity, resume="allow", config=json.loads(run)
+            )
+            self.wandb.define_metric("*", step_metric="updates")
 
     def write(self, updates: int, metrics: dict[str, np.ndarray], diverged: np.ndarray) -> None:
         """One number of each metric for each lane that has not diverged."""

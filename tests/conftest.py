@@ -12,9 +12,6 @@ REPO = Path(__file__).parents[1]
 TASKS = ("ant", "halfcheetah", "hopper", "walker2d")
 MANIPULATION = ("can", "lift", "square")
 
-EXPERTS = tuple(task for task in TASKS if (REPO / "sibench" / "assets" / task / "expert.json").exists())
-"""Tasks that have an expert yet."""
-
 # Most tests compile a program to run it for a moment: XLA is to compile in a third of the time and not to care how that
 # runs. What runs long or is about bits is compiled `WELL`, and all of `make test-slow` as a user's programs are.
 os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false")

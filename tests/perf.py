@@ -112,7 +112,7 @@ def main() -> None:
 
 
 def memory() -> None:
-    """Peak memory of collecting 1000 episodes of the largest dataset, against the size of its data."""
+    """Peak memory of collecting 1000 episodes of halfcheetah, against the size of its data."""
     from sibench.data.collect import collect
     from sibench.ids import Id
 

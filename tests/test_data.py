@@ -327,6 +327,12 @@ def object_dtype(file, tmp_path):
     file.create_dataset("seeds", (20,), h5py.string_dtype())
 
 
+def time_type(file, tmp_path):
+    """Which h5py has no NumPy type for."""
+    del file["seeds"]
+    h5py.h5d.create(file.id, b"seeds", h5py.h5t.UNIX_D32LE, h5py.h5s.create_simple((20,)))
+
+
 def wrong_dtype(file, tmp_path):
     rewards = file["rewards"][()]
     del file["rewards"]
@@ -364,7 +370,7 @@ def bad_offsets(file, tmp_path):
 
 
 ATTACKS = [
-    *(external_storage, external_link, soft_link, virtual_dataset, huge_shape, object_dtype),
+    *(external_storage, external_link, soft_link, virtual_dataset, huge_shape, object_dtype, time_type),
     *(wrong_dtype, wrong_rows, group_in_place, extra_key, other_filter, huge_chunk, bad_offsets),
 ]
 
@@ -388,6 +394,17 @@ def test_bad_datasets_are_made_again_and_told_apart(root):
     (root / "hopper" / "my_stuff").mkdir()
     listed = command("sibench.data", "list")
     assert listed.returncode == 0 and "random-n20-v1" in listed.stdout and "passing over" in listed.stderr
+
+
+@pytest.mark.parametrize("name", ["card.json", "MANIFEST.json"])
+@pytest.mark.parametrize("content", ["[" * 100_000, "[]", "3", "{}", '{"return_mean": 1}'])
+def test_cards_and_manifests_of_another_form_are_refused(root, name, content):
+    (stored(root) / name).write_text(content)
+    if name == "card.json":
+        resign(root)
+    refused()
+    with pytest.raises(UserError, match="refused"):
+        storage.read_card(ID)  # which is all that `list` reads
 
 
 def test_highly_compressed_flags_are_not_taken_for_a_bomb(tmp_path):

@@ -12,10 +12,11 @@ import jax.numpy as jnp
 import mujoco
 import numpy as np
 import pytest
-from conftest import EXPERTS, REPO, TASKS, WELL, as_a_user
+import scipy.stats
+from conftest import REPO, TASKS, WELL, as_a_user
 
 from sibench import assets, tasks
-from sibench.evaluation import policy_act
+from sibench.evaluation import evaluate, policy_act
 from sibench.physics import difference
 
 STEPS, SEEDS = 1000, 3
@@ -50,7 +51,7 @@ def play_c(task, kind):
 
 
 @pytest.mark.parametrize(
-    ("name", "kind"), [*((name, "random") for name in TASKS), *((name, "expert") for name in EXPERTS)]
+    ("name", "kind"), [*((name, "random") for name in TASKS), *((name, "expert") for name in TASKS)]
 )
 def test_c_is_gymnasium_to_the_bit(name, kind):
     task = tasks.make(name, "c")
@@ -97,9 +98,7 @@ MJX_BOUNDS = {
 }
 
 
-@pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=[pytest.mark.slow] * (name != "hopper")) for name in EXPERTS]
-)
+@pytest.mark.parametrize("name", [pytest.param(name, marks=[pytest.mark.slow] * (name != "hopper")) for name in TASKS])
 def test_mjx_is_c_up_to_float32(name):
     """One step from 200 states along the expert's trajectories."""
     c, m = tasks.make(name, "c"), tasks.make(name, "mjx")
@@ -190,7 +189,7 @@ def test_no_deadlock_on_one_processor_nor_in_several_processes():
 @pytest.mark.slow
 @pytest.mark.timeout(7300)
 def test_no_deadlock_in_500_scans_of_1000_steps():
-    """Twenty minutes of two quiet processors."""
+    """Half an hour of a processor. The large batch, 1024, is scanned 50 times 100 steps: 500 times 1000 take a day."""
     cpus = ",".join(map(str, sorted(os.sched_getaffinity(0))))
     runs = [run_scans(500, 1000, (1, 8), cpus), run_scans(50, 100, (1024,), cpus)]
     try:
@@ -230,12 +229,12 @@ def test_inside_braxs_trainer(monkeypatch):
 
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
-@pytest.mark.parametrize("name", ["halfcheetah", "hopper"])
+@pytest.mark.parametrize("name", TASKS)
 def test_mjx_and_c_agree_in_return_distribution(name):
-    from sibench import evaluate
-
-    policy = assets.load_policy(name, "expert")
-    num = 24
-    c, m = (evaluate(policy, name, num, engine=engine).returns for engine in ("c", "mjx"))
-    error = np.hypot(c.std(ddof=1), m.std(ddof=1)) / np.sqrt(num)
-    assert abs(c.mean() - m.mean()) < 4 * error + 0.02 * abs(c.mean())
+    """Of mediocre clones, whose returns and lengths are spread out."""
+    level = {"ant": "bc-10", "halfcheetah": "bc-50", "hopper": "bc-2", "walker2d": "bc-2"}[name]
+    policy = assets.load_policy(name, level)
+    c, m = (evaluate(policy, name, 48, engine=engine) for engine in ("c", "mjx"))
+    print({e: (r.returns.mean(), r.returns.std(), r.lengths.mean()) for e, r in (("c", c), ("mjx", m))})
+    assert scipy.stats.ks_2samp(c.returns, m.returns).pvalue > 1e-3
+    assert scipy.stats.ks_2samp(c.lengths, m.lengths).pvalue > 1e-3

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import safetensors.numpy
-from conftest import EXPERTS
+from conftest import TASKS
 
 from sibench import assets, files, networks, policies
 from sibench.errors import UserError
@@ -157,7 +157,7 @@ def test_odd_weights_are_refused(stored):
         policies.load(stored)
 
 
-@pytest.mark.parametrize("name", EXPERTS)
+@pytest.mark.parametrize("name", TASKS)
 def test_shipped_experts_load(name):
     policy = assets.load_policy(name, "expert")
     card = policies.read_description(assets.path(name, "expert"))["card"]

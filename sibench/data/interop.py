@@ -132,7 +132,7 @@ def from_d4rl(path: Path, task: str, max_episode_steps: int = 1000) -> Dataset:
             terminal = column("terminals", "biu").astype(bool)
             timeout = column("timeouts", "biu").astype(bool) if "timeouts" in file else np.zeros_like(terminal)
             next_obs = column("next_observations", "f") if "next_observations" in file else None
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
+    except (OSError, ValueError, KeyError, RuntimeError, TypeError) as error:
         raise UserError(f"{path}: not a D4RL file that can be read: {error}") from None
     lengths = {len(array) for array in (obs, action, reward, terminal, timeout)}
     if len(lengths) != 1 or 0 in lengths or (next_obs is not None and next_obs.shape != obs.shape):

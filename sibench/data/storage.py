@@ -101,8 +101,11 @@ def read_card(id: Id) -> dict[str, Any]:
         parts = {name: digest for name, digest in manifest.items() if name != CARD}
         if DATA not in parts or not parts.keys() <= {DATA, PIXELS}:
             raise ValueError(f"{MANIFEST} names {sorted(parts)[:5]}")
-        return json.loads(card_bytes) | {"data_sha256": parts}
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        card = json.loads(card_bytes)
+        if missing := {"engine", "num_episodes", "num_steps", "return_mean", "return_std"} - card.keys():
+            raise ValueError(f"{CARD} has no {', '.join(sorted(missing))}")
+        return card | {"data_sha256": parts}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise _refused(path / CARD, error, id) from None
 
 
@@ -130,7 +133,7 @@ def read(id: Id) -> Dataset:
             seen = pixels.open_stored(folder(id) / PIXELS, ends)
             if len(seen) != len(columns["observations"]):
                 raise ValueError(f"{len(seen)} observations have frames, of {len(columns['observations'])}")
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
+    except (OSError, ValueError, KeyError, RuntimeError, TypeError) as error:
         raise _refused(file, error, id) from None
     problem = inconsistency(columns)
     if problem:

@@ -43,7 +43,10 @@ def verify(id: Id, replays: int = 10) -> list[str]:
     if id.kind != "other":
         _check_episodes(id, dataset)
         done.append("seeds and starts")
-        if replays > 0:
+    if replays > 0:
+        if dataset.initial_states.shape[1] == 0:
+            done.append("not replayed: it does not say from which states of the simulation its episodes started")
+        else:
             chosen = np.unique(np.linspace(0, dataset.num_episodes - 1, replays).astype(int))
             done.append(_replay(id, dataset, chosen))
     return done
