@@ -189,7 +189,7 @@ def test_no_deadlock_on_one_processor_nor_in_several_processes():
 @pytest.mark.slow
 @pytest.mark.timeout(7300)
 def test_no_deadlock_in_500_scans_of_1000_steps():
-    """Half an hour of a processor. The large batch, 1024, is scanned 50 times 100 steps: 500 times 1000 take a day."""
+    """Forty minutes of a processor. The large batch, 1024, is scanned 50 times 100 steps: 500 times 1000 take a day."""
     cpus = ",".join(map(str, sorted(os.sched_getaffinity(0))))
     runs = [run_scans(500, 1000, (1, 8), cpus), run_scans(50, 100, (1024,), cpus)]
     try:

@@ -391,6 +391,18 @@ def test_tensorboard_gets_every_lane(tmp_path):
     assert len(list(tmp_path.rglob("random-n5-seed-*/events.*"))) == 2
 
 
+def test_wandb_gets_the_settings_and_every_lane(tmp_path, monkeypatch):
+    wandb = pytest.importorskip("wandb", reason="make setup EXTRAS=log")
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    monkeypatch.setenv("WANDB_DIR", str(tmp_path))
+    kept, log = {}, wandb.Run.log
+    monkeypatch.setattr(wandb.Run, "log", lambda run, row: (kept.update(run.config, **row), log(run, row)))
+    train.train(small("bc", out=tmp_path / "out", wandb="project", **TINY), module("bc").make)
+    assert kept["settings"]["steps"] == kept["updates"] == 20
+    assert {f"random-n5-seed-{seed}/policy_loss" for seed in (0, 1)} <= kept.keys()
+    assert list(tmp_path.glob("wandb/offline-run-*/*.wandb"))
+
+
 def test_variants_have_names_of_their_own():
     names = [module(name).make(small(name, **changes), SPEC).name for name, changes in variants() if changes]
     assert {"vfo-disc", "smodice-chi2", "nce-privileged", "nce-value"} <= set(names)
