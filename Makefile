@@ -45,7 +45,7 @@ format: setup  ## mend style
 test: setup lint  ## install, lint and test
 	$(PY) -m pytest -q -n auto --dist loadfile
 
-test-slow: setup  ## the scientific checks, for an hour or so
+test-slow: setup  ## the scientific checks, for hours
 	XLA_FLAGS= $(PY) -m pytest -q -m slow
 
 bench: setup  ## the quick suite, its figures and its page, in ten minutes on two processors

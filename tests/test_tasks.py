@@ -90,7 +90,7 @@ def test_the_ladder_is_shipped(name):
     task = tasks.make(name, "c")
     for level in levels:
         policy = assets.load_policy(name, f"bc-{level}")
-        card = policies.read_description(assets.ASSETS / name / f"bc-{level}")["card"]
+        card = policies.read_description(assets.path(name, f"bc-{level}"))["card"]
         assert card["demonstrations"] == level
         actions = policy.act(np.zeros((3, task.observation_size), np.float32), jax.random.key(0), "sample")
         assert np.isfinite(actions).all() and np.shape(actions) == (3, task.action_size)

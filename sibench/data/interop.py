@@ -132,7 +132,7 @@ def from_d4rl(path: Path, task: str, max_episode_steps: int = 1000) -> Dataset:
             terminal = column("terminals", "biu").astype(bool)
             timeout = column("timeouts", "biu").astype(bool) if "timeouts" in file else np.zeros_like(terminal)
             next_obs = column("next_observations", "f") if "next_observations" in file else None
-    except (OSError, ValueError, KeyError, RuntimeError, TypeError) as error:
+    except storage.UNREADABLE as error:
         raise UserError(f"{path}: not a D4RL file that can be read: {error}") from None
     lengths = {len(array) for array in (obs, action, reward, terminal, timeout)}
     if len(lengths) != 1 or 0 in lengths or (next_obs is not None and next_obs.shape != obs.shape):
@@ -231,7 +231,7 @@ def from_robomimic(path: Path, task: str, mask: str = "") -> Dataset:
             raise ValueError("it holds no complete step")
         parts = {"observations": observations, "actions": actions, "rewards": rewards}
         columns = {name: np.concatenate(arrays) for name, arrays in parts.items()}
-    except (OSError, ValueError, KeyError, RuntimeError, TypeError) as error:
+    except storage.UNREADABLE as error:
         raise UserError(f"{path}: not a robomimic file of {task} that can be read: {error}") from None
     card = {"source": f"robomimic {path.name}", "mask": mask or "all", "dropped_steps": steps - sum(lengths)}
     pixels = Pixels(lambda rows: _frames(path, [places[row] for row in rows]), np.arange(len(places)))
@@ -284,7 +284,7 @@ def _frames(path: Path, places: list[tuple[str, str, int]]) -> np.ndarray:
             try:
                 group = storage.read_group(storage.read_group(data, demo), part)
                 views = [storage.frames(group, view)[first : last + 1] for view in ROBOMIMIC_VIEWS]
-            except (OSError, ValueError, KeyError, RuntimeError) as error:
+            except storage.UNREADABLE as error:
                 raise UserError(f"{path}: the frames of {demo} cannot be read: {error}") from None
             shown.append(np.stack(views, axis=1)[np.array(rows) - first])
     return np.concatenate(shown)

@@ -33,6 +33,8 @@ MAX_COLUMN_BYTES, MAX_CHUNK_BYTES, MAX_FRAMES_CHUNK_BYTES = 4 << 30, 64 << 20, 4
 DATA, PIXELS, CARD, MANIFEST = "data.hdf5", "pixels.zlib", "card.json", "MANIFEST.json"
 ENDS = {"pixel_ends": np.int64}
 """The column more of a dataset with frames: where each observation's end in their file (sibench/data/pixels.py)."""
+UNREADABLE = (OSError, ValueError, KeyError, RuntimeError, TypeError)
+"""What a file raises that is not what it should be."""
 
 
 def folder(id: Id) -> Path:
@@ -101,11 +103,11 @@ def read_card(id: Id) -> dict[str, Any]:
         parts = {name: digest for name, digest in manifest.items() if name != CARD}
         if DATA not in parts or not parts.keys() <= {DATA, PIXELS}:
             raise ValueError(f"{MANIFEST} names {sorted(parts)[:5]}")
-        card = json.loads(card_bytes)
+        card = dict(json.loads(card_bytes))
         if missing := {"engine", "num_episodes", "num_steps", "return_mean", "return_std"} - card.keys():
             raise ValueError(f"{CARD} has no {', '.join(sorted(missing))}")
         return card | {"data_sha256": parts}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+    except UNREADABLE as error:
         raise _refused(path / CARD, error, id) from None
 
 
@@ -133,7 +135,7 @@ def read(id: Id) -> Dataset:
             seen = pixels.open_stored(folder(id) / PIXELS, ends)
             if len(seen) != len(columns["observations"]):
                 raise ValueError(f"{len(seen)} observations have frames, of {len(columns['observations'])}")
-    except (OSError, ValueError, KeyError, RuntimeError, TypeError) as error:
+    except UNREADABLE as error:
         raise _refused(file, error, id) from None
     problem = inconsistency(columns)
     if problem:
