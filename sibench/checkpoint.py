@@ -1,8 +1,12 @@
 """Training states on disk: written by orbax, under a sha256 manifest, since orbax loads flipped bits without a word."""
 
+import contextlib
 import json
 import logging
+import os
+import re
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +14,7 @@ import jax
 import orbax.checkpoint as ocp
 
 from sibench import files
+from sibench.errors import UserError
 
 KEEP = 2
 log = logging.getLogger(__name__)
@@ -18,13 +23,35 @@ log = logging.getLogger(__name__)
 def save(folder: Path, step: int, state: Any) -> None:
     """Write `state` as `folder/<step>`, whole or not at all, and drop all but the newest ones."""
     folder = folder.resolve()
-    with files.atomic_folder(folder / str(step)) as temporary:
+    folder.mkdir(parents=True, exist_ok=True)
+    size, free = sum(leaf.nbytes for leaf in jax.tree.leaves(state)), shutil.disk_usage(folder).free
+    if size > free:  # said before orbax's threads fail one after the other, each with a traceback
+        raise UserError(f"{folder / str(step)}: not written: it takes {size:,} bytes, {free:,} are free; make room")
+    with _failing_in_a_line(folder / str(step)), files.atomic_folder(folder / str(step)) as temporary:
         with ocp.StandardCheckpointer() as checkpointer:
             checkpointer.save(temporary / "state", state)
         manifest = {str(p.relative_to(temporary)): files.sha256(p) for p in sorted(temporary.rglob("*")) if p.is_file()}
         files.write_atomic(temporary / "MANIFEST.json", files.to_json(manifest))
     for old in _steps(folder)[:-KEEP]:
         shutil.rmtree(folder / str(old))
+
+
+@contextlib.contextmanager
+def _failing_in_a_line(checkpoint: Path) -> Iterator[None]:
+    """On a full disk orbax prints a traceback from each of its threads, and raises what is not always an OSError."""
+    absl = logging.getLogger("absl")
+    level = absl.level
+    absl.setLevel(logging.CRITICAL)
+    try:
+        yield
+    except (OSError, ValueError) as error:
+        code = getattr(error, "errno", None) or (re.search(r"os_error_code='(\d+)'", str(error)) or [0, 0])[1]
+        why = os.strerror(int(code)) if code else error
+        raise UserError(
+            f"{checkpoint}: not written: {why}; once that is mended, the same command goes on from the one before"
+        ) from None
+    finally:
+        absl.setLevel(level)
 
 
 def restore(folder: Path, like: Any) -> tuple[int, Any] | None:

@@ -129,8 +129,10 @@ def test_collection_killed_at_20_moments(data_root, monkeypatch, tmp_path):
 
 
 def check_killed_training(tmp_path, args, num: int, outputs: list[str]):
-    """The same files, bit for bit, from a run that was killed `num` times after a checkpoint and resumed."""
+    """The same files, bit for bit, from a run killed `num` times at any moment and as often after a checkpoint."""
+    began = time.monotonic()
     assert command(*args, "--out", str(tmp_path / "undisturbed")).returncode == 0
+    duration = time.monotonic() - began
     killed_args = (*args, "--out", str(tmp_path / "killed"))
 
     def checkpoints():
@@ -138,8 +140,9 @@ def check_killed_training(tmp_path, args, num: int, outputs: list[str]):
         return {path for path, _, names in folders if "MANIFEST.json" in names and not Path(path).name.startswith(".")}
 
     rng = random.Random(2)
-    kills = sum(kill_after_progress(killed_args, checkpoints, rng.uniform(0, 0.05)) for _ in range(num))
-    assert kills == num
+    for _ in range(num):
+        assert kill_after(killed_args, rng.uniform(0, 0.5 * duration))
+        assert kill_after_progress(killed_args, checkpoints, rng.uniform(0, 0.05))
     last = command(*killed_args)
     assert last.returncode == 0, last.stderr
     assert "resumed at update" in last.stdout
@@ -150,6 +153,9 @@ def check_killed_training(tmp_path, args, num: int, outputs: list[str]):
 
 EXPERT = "data_gen.experts --task hopper --engine c --eval-every 8 --checkpoint-every 8 --num-envs 8 --width 16 "
 EXPERT += "--batch-size 8 --warmup-steps 160 --replay-size 4096 --eval-episodes 2 --reference-episodes 4 --num-updates"
+LADDER = "data_gen.ladder --task hopper --engine c --levels 1 5 --checkpoint-every 20 --width 16 --batch-size 16 "
+LADDER += "--eval-episodes 2"
+"""Against the datasets of this machine: it needs the expert's 1000 episodes."""
 
 
 @pytest.mark.slow
@@ -160,16 +166,14 @@ def test_killed_expert_goes_on_bit_for_bit(tmp_path):
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
 def test_expert_killed_at_20_moments(tmp_path):
-    check_killed_training(tmp_path, [*EXPERT.split(), "800"], 20, ["expert.safetensors", "curve.json"])
+    check_killed_training(tmp_path, [*EXPERT.split(), "1600"], 10, ["expert.safetensors", "curve.json"])
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
 def test_ladder_killed_at_20_moments(tmp_path):
-    """Against the datasets of this machine: the ladder needs the expert's 1000 episodes."""
-    args = "data_gen.ladder --task hopper --engine c --levels 1 5 --num-updates 4000 --checkpoint-every 20 --width 16 "
-    args += "--batch-size 16 --eval-episodes 2"
-    check_killed_training(tmp_path, args.split(), 20, ["bc-1.safetensors", "bc-5.safetensors"])
+    outputs = ["bc-1.safetensors", "bc-5.safetensors"]
+    check_killed_training(tmp_path, [*LADDER.split(), "--num-updates", "8000"], 10, outputs)
 
 
 def test_a_run_with_other_settings_is_refused(tmp_path):
@@ -228,27 +232,75 @@ def test_a_full_disk_is_said_and_leaves_the_old_dataset(data_root):
     assert storage.read(ID).card["content_sha256"] == before
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small tmpfs needs root")
-def test_a_full_tmpfs(tmp_path, monkeypatch):
-    small = tmp_path / "small"
-    small.mkdir()
-    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", small], capture_output=True).returncode:
-        pytest.skip("this machine does not let root mount")
-    try:
-        monkeypatch.setenv("SIBENCH_DATA", str(small))
-        result = command(
-            "data_gen.collect", "--task", "hopper", "--dataset", "random", "--episodes", "60", "--engine", "c"
-        )
-        assert result.returncode == 2 and "Traceback" not in result.stderr
-        assert "No space left" in result.stderr
-        assert not leftovers(small) and not (small / "hopper" / "random-n60-v1").exists()
-    finally:
-        subprocess.run(["umount", small], check=True)
+@pytest.fixture
+def small(tmp_path):
+    """A disk of 64 kB."""
+    folder = tmp_path / "small"
+    folder.mkdir()
+    if os.geteuid() or subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", folder]).returncode:
+        pytest.skip("mounting a small disk needs root")
+    yield folder
+    subprocess.run(["umount", folder], check=True)
 
 
-def test_a_read_only_folder_is_named(monkeypatch):
-    args = ("data_gen.collect", "--task", "hopper", "--dataset", "random", "--episodes", "3", "--engine", "c")
-    result = command(*args, env=os.environ | {"SIBENCH_DATA": "/proc/sibench"})
+COLLECT = ["data_gen.collect", "--task", "hopper", "--dataset", "random", "--episodes", "60", "--engine", "c"]
+SLOW = pytest.mark.slow
+TRAINERS = {"experts": [*EXPERT.split(), "80"], "ladder": [*LADDER.split(), "--num-updates", "40"]}
+
+
+def test_a_full_disk(small, monkeypatch):
+    monkeypatch.setenv("SIBENCH_DATA", str(small))
+    result = command(*COLLECT)
+    assert result.returncode == 2 and "Traceback" not in result.stderr
+    assert "No space left" in result.stderr
+    assert not leftovers(small) and not (small / "hopper" / "random-n60-v1").exists()
+
+
+@pytest.mark.parametrize("num", [200, 100_000])
+def test_a_checkpoint_that_does_not_fit_leaves_the_one_before(small, num, capfd):
+    checkpoint.save(small, 1, {"weights": np.arange(9.0)})
+    with pytest.raises(UserError, match=r"2: not written: (No space left on device|it takes 800,008 bytes)"):
+        for _ in range(50):
+            checkpoint.save(small, 2, {"weights": np.random.default_rng(0).random(num), "step": np.array(4)})
+            (small / "2").rename(small / f"other-{time.monotonic_ns()}")
+    assert "Traceback" not in "".join(capfd.readouterr())
+    assert not leftovers(small)
+    step, state = checkpoint.restore(small, {"weights": np.zeros(9)})
+    assert step == 1 and state["weights"][3] == 3
+
+
+@SLOW
+@pytest.mark.parametrize("trainer", TRAINERS)
+def test_a_trainer_on_a_full_disk(small, trainer):
+    result = command(*TRAINERS[trainer], "--out", str(small / "out"))
+    assert result.returncode == 2 and "Traceback" not in result.stderr, result.stderr
+    assert "not written: " in result.stderr or "No space left" in result.stderr
+
+
+def read_only(folder):
+    subprocess.run(["mount", "-o", "remount,ro", folder], check=True)
+
+
+def test_a_read_only_folder(small, monkeypatch):
+    """Root may write anywhere but there."""
+    read_only(small)
+    monkeypatch.setenv("SIBENCH_DATA", str(small))
+    result = command(*COLLECT)
+    assert result.returncode == 2 and "Traceback" not in result.stderr
+    assert f"error: Read-only file system: {small}" in result.stderr
+
+
+@SLOW
+@pytest.mark.parametrize("trainer", TRAINERS)
+def test_a_trainer_on_a_read_only_disk(small, trainer):
+    read_only(small)
+    result = command(*TRAINERS[trainer], "--out", str(small / "out"))
+    assert result.returncode == 2 and "Traceback" not in result.stderr, result.stderr
+    assert f"error: Read-only file system: {small}" in result.stderr
+
+
+def test_a_folder_that_cannot_be_is_named(monkeypatch):
+    result = command(*COLLECT, env=os.environ | {"SIBENCH_DATA": "/proc/sibench"})
     assert result.returncode == 2
     assert "/proc/sibench" in result.stderr and "Traceback" not in result.stderr
 
