@@ -35,13 +35,16 @@ def main(config: Config) -> None:
 
     from sibench import assets, tasks
     from sibench.data import storage
-    from sibench.data.collect import build, is_built, parts
+    from sibench.data.collect import build, is_built, parts, recipe
 
     ids = [
         Id(task.name, source, config.episodes)
         for task in (tasks.make(name, config.engine) for name in config.task or sorted({*map(twin, tasks.names())}))
         for source in config.dataset or ("random", *(["expert"] if task.script else []), *assets.shipped(task.name))
     ]
+    for id in ids:
+        for part in parts(id):
+            recipe(part)  # a policy that is not there is said before anything is played
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -51,6 +54,7 @@ def main(config: Config) -> None:
     )
     for id in ids:
         if all(is_built(part) for part in parts(id)):
+            build(id, config.engine)  # which refuses one that another engine made
             print(f"{id}: there already")
             continue
         with Progress(*columns) as bar:

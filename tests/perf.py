@@ -2,11 +2,14 @@
 
     make perf
 
-Contenders of one task run in turn, three rounds; the medians are printed. Compare ratios, not machines.
+Contenders of one task run in turn, three rounds; the medians are printed. Compare ratios, not machines. `collect` is
+all that a dataset costs but its file: whole episodes of the clone of 1000 demonstrations, recorded.
 """
 
-import resource
+import os
+import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 
@@ -18,8 +21,10 @@ from mujoco.batch import Batch
 
 from sibench import tasks
 from sibench.cli import threads
+from sibench.data.collect import player
 from sibench.evaluation import policy_act
 from sibench.networks import BinsPolicy
+from sibench.rollout import MAX_LANES, rollout, seeds
 
 NUM, SECONDS, ROUNDS = 256, 1.0, 3
 
@@ -45,6 +50,12 @@ def through_jax(task, act, params) -> Callable[[], int]:
         return 20 * NUM
 
     return run
+
+
+def recorded(task) -> Callable[[], int]:
+    act, params, _ = player(task, "bc-1000")
+    episodes = seeds("select", f"perf/{task.name}", MAX_LANES["c"])
+    return lambda: int(rollout(task, act, params, episodes, record=True).length.sum())
 
 
 def raw_batch(task) -> Callable[[], int]:
@@ -86,7 +97,17 @@ def rate(run: Callable[[], int]) -> float:
 
 def main() -> None:
     print(f"{threads()} processors, {NUM} simulations; environment steps per second, median of {ROUNDS} rounds\n")
-    header = ("task", "policy", "physics", "Batch", "gym one", "gym async", "physics/Batch", "policy/gym best")
+    header = (
+        "task",
+        "collect",
+        "policy",
+        "physics",
+        "Batch",
+        "gym one",
+        "gym async",
+        "physics/Batch",
+        "policy/gym best",
+    )
     print("".join(f"{name:>16}" for name in header))
     for name in (name for name in tasks.names() if tasks.task_type(name).gymnasium_id):
         task = tasks.make(name, "c")
@@ -95,6 +116,7 @@ def main() -> None:
         make = lambda task=task: gymnasium.make(task.gymnasium_id, **task.gymnasium_options)  # noqa: E731
         vector = gymnasium.vector.AsyncVectorEnv([make] * 2 * threads())
         contenders = [
+            recorded(task),
             through_jax(task, policy_act(network, "sample"), params),
             through_jax(task, None, None),
             raw_batch(task),
@@ -105,22 +127,36 @@ def main() -> None:
             run()
         rates = np.median([[rate(run) for run in contenders] for _ in range(ROUNDS)], axis=0)
         vector.close()
-        policy, physics, batch, one, several = rates
+        _, policy, physics, batch, one, several = rates
         print(f"{name:>16}" + "".join(f"{r:>16,.0f}" for r in rates), end="")
         print(f"{physics / batch:>16.2f}{policy / max(one, several):>16.1f}", flush=True)
     memory()
 
 
-def memory() -> None:
-    """Peak memory of collecting 1000 episodes of halfcheetah, against the size of its data."""
-    from sibench.data.collect import collect
-    from sibench.ids import Id
+MEMORY = """
+import resource
+from sibench import load_privileged
+from sibench.data.collect import build
+from sibench.ids import Id
 
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    dataset = collect(Id("halfcheetah", "random"), "c")
-    after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    size = sum(array.nbytes for array in dataset if isinstance(array, np.ndarray)) / 2**20
-    print(f"\ncollecting halfcheetah/random-v1: {size:.0f} MiB of data, {after - before:.0f} MiB more at the peak")
+def peak():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+build(Id("halfcheetah", "bc-1000", 64), "c")  # compiles
+before = peak()
+build(Id("halfcheetah", "bc-1000"), "c")
+after = peak()
+dataset = load_privileged("halfcheetah/bc-1000-v1")
+size = sum(getattr(dataset, name).nbytes for name in dataset._fields if hasattr(getattr(dataset, name), "nbytes"))
+print(f"{dataset.card['id']}, collected and written: {size / 2**20:.0f} MiB of data, {after - before:.0f} at the peak")
+"""
+
+
+def memory() -> None:
+    """Of a collection of 1000 episodes in a process of its own, beyond what one of 64 has taken."""
+    with tempfile.TemporaryDirectory() as folder:
+        print(flush=True)
+        subprocess.run([sys.executable, "-c", MEMORY], env=os.environ | {"SIBENCH_DATA": folder}, check=True)
 
 
 if __name__ == "__main__":

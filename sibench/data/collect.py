@@ -91,7 +91,7 @@ def parts(id: Id) -> list[Id]:
 
 
 def build(id: Id, engine: str = "auto", progress: Callable[[int, int], None] = lambda episodes, steps: None) -> None:
-    """Collect a dataset and store it; do nothing if it is there already."""
+    """Collect a dataset and store it; do nothing if it is there already, made on this engine or `engine` is auto."""
     if id.kind == "mix":
         for part in parts(id):
             build(part, engine, progress)
@@ -101,6 +101,11 @@ def build(id: Id, engine: str = "auto", progress: Callable[[int, int], None] = l
     with files.sole_user(storage.folder(id), wait=True):
         if not is_built(id):
             storage.write(id, collect(id, engine, progress))
+        elif engine not in ("auto", made_on := storage.read_card(id)["engine"]):
+            raise UserError(
+                f"{storage.folder(id)} was made on engine {made_on}, not {engine}: remove it to make it anew, or leave "
+                "--engine out"
+            )
 
 
 def collect(
@@ -108,12 +113,12 @@ def collect(
 ) -> Dataset:
     """Play the episodes of a dataset; those with frames are their twin's, seen once more."""
     task = tasks.make(id.task, engine)
+    card = recipe(id) | {"command": f"{storage.command(id)} --engine {task.backend}"}
     if has_frames(id.task):
         build(played := replace(id, task=twin(id.task)), engine, progress)
-        card = recipe(id) | {"command": storage.command(id)}
         return through_cameras(task, load_privileged(str(played)), card, progress)
     act, params, _ = player(task, id.source)
-    return play(task, act, params, recipe(id) | {"command": storage.command(id)}, progress)
+    return play(task, act, params, card, progress)
 
 
 def play(
