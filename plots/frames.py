@@ -1,7 +1,7 @@
-"""What the manipulation tasks look like: frames of a demonstration of each, by MuJoCo's renderer.
+"""What the tasks look like: frames of a demonstration of each, by MuJoCo's renderer.
 
-python plots/frames.py    draws plots/frames.png, and plots/cameras.png of what learners see; without OpenGL it says
-                          what to install
+python plots/frames.py    draws plots/gaits.png of locomotion, plots/frames.png of manipulation, and plots/cameras.png
+                          of what learners see of it; without OpenGL it says what to install
 """
 
 import os
@@ -19,7 +19,7 @@ SIDE, FRAMES, MOMENTS, GAP = 240, 6, 4, 4
 
 @dataclass(frozen=True)
 class Config:
-    """Draw strips of frames for each manipulation task."""
+    """Draw strips of frames for each task."""
 
 
 def main(config: Config) -> None:
@@ -32,18 +32,19 @@ def main(config: Config) -> None:
     except Exception as error:  # of whichever of OpenGL's loaders fails
         print(f"frames: not drawn: no OpenGL ({error}); on Debian: apt install libosmesa6, or set MUJOCO_GL=egl")
         return
-    from sibench.suites import MANIPULATION
+    from sibench.suites import MANIPULATION, TASKS
 
     gap = ((0, GAP), (0, GAP), (0, 0))
-    for picture, of in (("frames", frames), ("cameras", seen)):
-        framed = [[np.pad(frame, gap, constant_values=255) for frame in of(name)] for name in MANIPULATION]
+    strips = (("gaits", gait, TASKS), ("frames", frames, MANIPULATION), ("cameras", seen, MANIPULATION))
+    for picture, of, names in strips:
+        framed = [[np.pad(frame, gap, constant_values=255) for frame in of(name)] for name in names]
         whole = np.concatenate([np.concatenate(strip, axis=1) for strip in framed])[:-GAP, :-GAP]
         imsave(HERE / f"{picture}.png", np.ascontiguousarray(whole))
         print(f"drew {HERE / picture}.png")
 
 
 def demonstration(name: str):
-    """The script's first episode."""
+    """The first episode of the expert's."""
     from sibench import tasks
     from sibench.data.collect import player
     from sibench.rollout import rollout, seeds
@@ -64,14 +65,24 @@ def seen(name: str) -> list[np.ndarray]:
 
 
 def frames(name: str) -> list[np.ndarray]:
-    """Evenly spaced, of the script's first episode."""
+    """Evenly spaced."""
+    task, played = demonstration(name)
+    return drawn(task, played, np.linspace(0, played.length[0] - 1, FRAMES).round(), "front")
+
+
+def gait(name: str) -> list[np.ndarray]:
+    """A tenth of a second apart, from two seconds on: later some are beyond the floor that is drawn."""
+    task, played = demonstration(name)
+    return drawn(task, played, ((2 + np.arange(FRAMES) / 10) / task.dt).round(), "track")
+
+
+def drawn(task, played, chosen: np.ndarray, camera: str) -> list[np.ndarray]:
+    """The episode played once more, and drawn at the chosen steps."""
     import jax
     import mujoco
 
-    task, played = demonstration(name)
     state = task.reset_to(*np.split(played.initial_state[0], [task.model.nq]))
     step, shown = jax.jit(task.step), []
-    chosen = np.linspace(0, played.length[0] - 1, FRAMES).round()
     data = mujoco.MjData(task.model)
     with mujoco.Renderer(task.model, SIDE, SIDE) as renderer:
         for at, action in enumerate(played.action[0, : played.length[0]]):
@@ -79,7 +90,7 @@ def frames(name: str) -> list[np.ndarray]:
             if at in chosen:
                 data.qpos[:] = state.pipeline_state.fields["qpos"]
                 mujoco.mj_forward(task.model, data)
-                renderer.update_scene(data, camera="front")
+                renderer.update_scene(data, camera=camera)
                 shown.append(renderer.render())
     return shown
 
