@@ -1,7 +1,7 @@
 # `make` alone prints what there is.
 PYTHON ?= python3
 EXTRAS ?=
-TASK ?= halfcheetah hopper walker2d ant lift can square
+TASK ?=
 SUITE ?= quick
 METHOD ?= vfo-bin
 PY := .venv/bin/python
@@ -61,10 +61,12 @@ bench-%: setup  ## run any suite, such as bench-sibench
 	$(PY) -m sibench.bench --suite $*
 
 data: setup  ## make the random, expert and ladder datasets (TASK="hopper ant" for some)
-	$(PY) -m data_gen.collect --task $(TASK)
+	$(PY) -m data_gen.collect $(if $(TASK),--task $(TASK))
 
 verify: setup  ## check every dataset on this machine, replays included
 	$(PY) -m sibench.data verify
+
+TASKS = $(or $(TASK),$(shell $(PY) -m sibench.tables tasks | sed -n 's/^| `\([a-z0-9]*\)-v.*/\1/p'))
 
 # what the shipped ones were trained with, in place of the defaults; their cards have all of it
 EXPERT_ant := --num-updates 440000 --learning-rate 6e-4 --eval-every 40000
@@ -73,10 +75,10 @@ EXPERT_hopper := --num-updates 400000 --target-entropy 0.5
 EXPERT_walker2d := --num-updates 240000
 
 experts: setup  ## train the experts anew (hours)
-	$(foreach task,$(TASK),$(PY) -m data_gen.experts --task $(task) $(EXPERT_$(task)) &&) true
+	$(foreach task,$(TASKS),$(PY) -m data_gen.experts --task $(task) $(EXPERT_$(task)) &&) true
 
 ladder: setup  ## train the behaviour policies anew (hours)
-	for task in $(TASK); do $(PY) -m data_gen.ladder --task $$task || exit 1; done
+	for task in $(TASKS); do $(PY) -m data_gen.ladder --task $$task || exit 1; done
 
 plots: setup  ## draw every figure from the files in the repository
 	for figure in plots/*.py; do $(PY) $$figure || exit 1; done

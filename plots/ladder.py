@@ -1,12 +1,14 @@
 """Returns of the experts and of the ladder's policies: what the background datasets are made of.
 
-python plots/ladder.py                           draws plots/ladder.png and .svg from plots/ladder.json
+python plots/ladder.py                           draws plots/ladder.png and .svg from plots/ladder.json, and prints it
 python plots/ladder.py --measure --episodes 100  first takes the returns from the datasets bc-<d>-n100 on this machine
 """
 
 import json
 from dataclasses import dataclass
 from pathlib import Path
+
+import numpy as np
 
 from sibench import cli
 from sibench.ids import EPISODES, LADDER, Id, twin
@@ -18,7 +20,7 @@ RESULTS = HERE / "ladder.json"
 
 @dataclass(frozen=True)
 class Config:
-    """Draw the return distributions of the ladder, per task."""
+    """Draw the return distributions of the ladder, per task, and print their qualities."""
 
     measure: bool = False
     """Read the returns anew from the datasets on this machine; those that are not there keep their old ones."""
@@ -32,6 +34,7 @@ def main(config: Config) -> None:
     if config.measure:
         files.write_atomic(RESULTS, files.to_json(measure(config.episodes)))
     results = json.loads(RESULTS.read_text())
+    print(table(results))
     draw("ladder", {task: sources for task, sources in results.items() if task not in MANIPULATION}, 2)
     draw("ladder-manipulation", {task: sources for task, sources in results.items() if task in MANIPULATION}, 3)
 
@@ -57,13 +60,25 @@ def measure(episodes: int) -> dict:
     return results
 
 
+def table(results: dict) -> str:
+    """Quality, mean and standard deviation over episodes, in Markdown."""
+    from sibench import tasks
+
+    sources = ("random", *(f"bc-{d}" for d in LADDER), "expert")
+    lines = ["| task | " + " | ".join(sources) + " |", "| --- |" + " --- |" * len(sources)]
+    for task, of in sorted(results.items()):
+        spread = {source: np.std([tasks.quality(task, value) for value in of[source]["returns"]]) for source in of}
+        cells = (f"{of[source]['quality']:.2f} ± {spread[source]:.2f}" if source in of else "" for source in sources)
+        lines.append(f"| {task} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
 def draw(name: str, results: dict, columns: int) -> None:
     """Every episode of a task of returns; of one of success the share that succeeds, with its Wilson interval."""
     import matplotlib
 
     matplotlib.use("agg")
     import matplotlib.pyplot as plt
-    import numpy as np
 
     from sibench import stats
 

@@ -28,6 +28,9 @@ def run(main: Callable[..., Any], config_type: Any, prog: str, default: Any = No
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
+    except BrokenPipeError:  # whoever read this has read enough, as `head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what is flushed at exit
+        sys.exit(1)
     except OSError as error:
         where = f" {error.filename}" if error.filename else ""
         print(f"error: {error.strerror or error}:{where}", file=sys.stderr)

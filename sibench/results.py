@@ -5,7 +5,6 @@ The runner (sibench/bench.py) writes them; statistics, figures, claims and the l
 
 import json
 import math
-import sys
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -117,25 +116,3 @@ def view(raw: dict[str, Any]) -> Result:
         teacher_nll=number(raw["dataset"]["teacher_nll"]),
         raw=raw,
     )
-
-
-def table(results: list[Result]) -> str:
-    """Improvements by method and dataset, for RESULTS.md."""
-    columns = list(dict.fromkeys((r.task, r.dataset, round(r.quality, 2)) for r in sorted(results, key=_by_quality)))
-    lines = ["| | " + " | ".join(f"{task} {dataset}, {quality}" for task, dataset, quality in columns) + " |"]
-    lines.append("| --- |" + " --- |" * len(columns))
-    found: dict[str, dict] = {}
-    for r in sorted(results, key=lambda r: list(r.settings.values())):
-        name = " ".join([r.method, *(f"{setting}={value:g}" for setting, value in r.settings.items())])
-        found.setdefault(name, {})[r.task, r.dataset] = f"{r.improvement.mean():+.2f}"
-    for name, row in found.items():
-        lines.append(f"| {name} | " + " | ".join(row.get(column[:2], "") for column in columns) + " |")
-    return "\n".join(lines)
-
-
-def _by_quality(result: Result) -> tuple[str, float]:
-    return result.task, result.quality
-
-
-if __name__ == "__main__":
-    print(table(read_suite(sys.argv[1])))

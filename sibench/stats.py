@@ -13,7 +13,6 @@ Satterthwaite), for they differ; at 5 seeds this covers what it says, where the 
 
 import itertools
 import math
-import sys
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
@@ -21,7 +20,7 @@ import numpy as np
 from scipy import special, stats
 
 from sibench.errors import UserError
-from sibench.results import Result, read_suite
+from sibench.results import Result
 
 LEVEL = 0.05
 """Of the test that two methods of different ranks differ."""
@@ -242,23 +241,3 @@ def _around(mean: float, error: float, freedom: float, groups: Sequence[np.ndarr
     assert 0 < confidence < 1
     reach = float(stats.t.ppf((1 + confidence) / 2, freedom)) * error
     return Interval(mean, mean - reach, mean + reach, min(map(len, groups)))
-
-
-def table(rows: Sequence[Row]) -> str:
-    """For the README."""
-    lines = [
-        "| | method | score | 95 % | above BC | harmful cells | seeds |",
-        "| --- | --- | --- | --- | --- | --- | --- |",
-    ]
-    for row in rows:
-        over_bc = "" if row.method == "bc" else f"{row.over_bc:.0%}"
-        span = f"{row.score.low:+.2f} to {row.score.high:+.2f}"
-        lines.append(
-            f"| {row.rank} | {row.method} | {row.score.mean:+.2f} | {span} | {over_bc} | {row.harm_rate:.0%} | "
-            f"{row.score.seeds} |"
-        )
-    return "\n".join(lines)
-
-
-if __name__ == "__main__":
-    print(table(summarise(read_suite(sys.argv[1]))))

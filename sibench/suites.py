@@ -261,13 +261,3 @@ def suite(name: str) -> Suite:
     if name not in SUITES:
         raise unknown("suite", name, SUITES)
     return SUITES[name]
-
-
-def table() -> str:
-    """The suites, for the README."""
-    rows = ["| suite | what it shows | cells |", "| --- | --- | --- |"]
-    return "\n".join([*rows, *(f"| `{suite.name}` | {suite.about} | {len(suite.cells)} |" for suite in _suites)])
-
-
-if __name__ == "__main__":
-    print(table())

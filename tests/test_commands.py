@@ -8,8 +8,8 @@ from conftest import REPO, command
 
 from sibench import assets
 
-PROGRAMS = ["data_gen.experts", "data_gen.ladder", "data_gen.collect", "data_gen.self_improve"]
-PROGRAMS += ["sibench.data", "sibench.bench", "sibench.leaderboard", "sibench.claims"]
+PROGRAMS = ["data_gen.experts", "data_gen.ladder", "data_gen.collect", "data_gen.self_improve", "data_gen.encoders"]
+PROGRAMS += ["sibench.data", "sibench.bench", "sibench.leaderboard", "sibench.claims", "sibench.tables"]
 
 
 @pytest.mark.parametrize("program", PROGRAMS)
@@ -43,6 +43,7 @@ def test_help_imports_nothing_slow(program):
         (("sibench.data", "verfy"), "verify"),
         (("sibench.bench", "--suite", "qick"), "did you mean 'quick'?"),
         (("sibench.bench", "--suite", "quick", "--tasks", "ant"), "unknown task 'ant'; tasks: hopper"),
+        (("sibench.tables", "levels", "smal"), "did you mean 'results/small'?"),
         (("sibench.data", "import-d4rl", "/no/such/file", "hopper/mine"), "/no/such/file"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
@@ -70,6 +71,8 @@ def test_collect_show_list_verify(data_root):
         "there already"
         in command("data_gen.collect", "--task", "hopper", "--dataset", "mix-500", "--episodes", "4").stdout
     )
+    other = command("data_gen.collect", "--task", "hopper", "--dataset", "expert", "--episodes", "4", "--engine", "mjx")
+    assert other.returncode == 2 and "expert-n4-v1 was made on engine c, not mjx" in other.stderr
     listed = command("sibench.data", "list").stdout
     assert "hopper/expert-n4-v1" in listed and "hopper/random-n4-v1" in listed
     assert '"num_episodes": 4' in command("sibench.data", "show", "hopper/mix-500-n4").stdout

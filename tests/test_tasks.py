@@ -1,18 +1,80 @@
 """The registry, and what every task must be."""
 
+import os
+import shutil
+import subprocess
+import sys
+
 import gymnasium
 import jax
 import numpy as np
 import pytest
 from brax.envs.base import Env
-from conftest import MANIPULATION, TASKS
+from conftest import MANIPULATION, REPO, TASKS
 
 from sibench import assets, policies, tasks
 from sibench.errors import UserError
 
 
 def test_all_tasks_are_found():
-    assert set(tasks.names()) == {*TASKS, *MANIPULATION, *(f"{name}-image" for name in MANIPULATION)}
+    assert set(tasks.names()) >= {*TASKS, *MANIPULATION, *(f"{name}-image" for name in MANIPULATION)}
+
+
+NEW = """
+from sibench.tasks.locomotion import Hopper
+
+class Leap(Hopper):
+    name = "leap"
+    version = 1
+    horizon = 8
+"""
+
+
+def copy_with_a_new_task(folder, text=NEW):
+    """This repository with one file more, and how to run its programs."""
+    for part in ("sibench", "data_gen", "algorithms"):
+        shutil.copytree(REPO / part, folder / part, ignore=shutil.ignore_patterns("__pycache__"))
+    (folder / "sibench" / "tasks" / "new.py").write_text(text)
+    env = os.environ | {"PYTHONPATH": str(folder), "SIBENCH_DATA": str(folder / "datasets")}
+
+    def run(line):
+        return subprocess.run([sys.executable, *line.split()], cwd=folder, env=env, capture_output=True, text=True)
+
+    return run
+
+
+def test_a_task_is_added_by_one_file(tmp_path):
+    run = copy_with_a_new_task(tmp_path)
+    made = run("-m data_gen.collect --task leap --dataset random --episodes 3 --engine c")
+    assert made.returncode == 0, made.stderr
+    assert "3 episodes replayed on engine c, up to 8 steps: good" in run("-m sibench.data verify").stdout
+    assert "| `leap-v1` | Hopper-v5 | 11 | 3 | not measured | not measured |" in run("-m sibench.tables tasks").stdout
+    missing = run("-m data_gen.collect --task leap --dataset expert")
+    assert missing.returncode == 2 and "python -m data_gen.experts --task leap" in missing.stderr
+
+
+@pytest.mark.slow
+def test_an_added_task_has_experts_ladder_and_learners(tmp_path):
+    """The whole way of the README, tiny."""
+    run = copy_with_a_new_task(tmp_path)
+    tiny = "--eval-every 8 --num-updates 16 --checkpoint-every 16 --num-envs 8 --width 16 --batch-size 8 "
+    tiny += "--warmup-steps 160 --replay-size 4096 --eval-episodes 2 --reference-episodes 4"
+    for line in (
+        f"-m data_gen.experts --task leap --engine c {tiny} --ship",
+        "-m data_gen.ladder --task leap --engine c --levels 1 --num-updates 20 --width 16 --eval-episodes 2 --ship",
+        "-m data_gen.collect --task leap --dataset bc-1 mix-500 --episodes 10",
+        "algorithms/bc.py --task leap --dataset bc-1-n10 mix-500-n10 --seeds 2 --steps 10 --eval-episodes 2",
+        "-m sibench.data verify",
+    ):
+        done = run(line)
+        assert done.returncode == 0, done.stderr
+    assert "| `leap-v1` | Hopper-v5 | 11 | 3 | not measured" not in run("-m sibench.tables tasks").stdout
+    assert len(list((tmp_path / "runs" / "leap").rglob("policy.safetensors"))) == 4
+
+
+def test_a_name_that_no_dataset_could_have_is_refused(tmp_path):
+    refused = copy_with_a_new_task(tmp_path, NEW.replace('"leap"', '"big_leap"'))("-m sibench.tables tasks")
+    assert refused.returncode == 2 and "new.py: task name 'big_leap'" in refused.stderr
 
 
 def test_ids():

@@ -7,7 +7,7 @@ import re
 
 from sibench import physics  # first of all: it imports mjx without its message about warp
 from sibench.assets import references
-from sibench.errors import unknown
+from sibench.errors import UserError, unknown
 from sibench.tasks.base import Task
 
 __all__ = ["Task", "make", "names", "quality", "references", "task_id"]
@@ -20,6 +20,10 @@ def _registry() -> dict[str, type[Task]]:
     for module in pkgutil.iter_modules(__path__):
         for value in vars(importlib.import_module(f"{__name__}.{module.name}")).values():
             if isinstance(value, type) and issubclass(value, Task) and "name" in vars(value):
+                if not re.fullmatch(r"[a-z0-9]+(-image)?", value.name):  # as ids of datasets have it
+                    raise UserError(
+                        f"{module.name}.py: task name '{value.name}'; it is of lower-case letters and digits"
+                    )
                 found.append(value)
     found.sort(key=lambda task: (task.name, task.version))
     registry = {task.name: task for task in found}
