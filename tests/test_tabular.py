@@ -344,6 +344,27 @@ def test_nces_inverse_is_the_posterior():
     assert np.abs(shares - posterior).mean() < 0.05 < 0.15 < np.abs(prior - posterior).mean()
 
 
+@SLOW
+def test_nces_policy_against_nu_is_the_experts():
+    """The published form on actions that vary: the saddle point of its dual is the expert's policy, state by state."""
+    rng = np.random.default_rng(0)
+    centre = rng.integers(0, len(ACTIONS), S)
+
+    def varied(counts, copies):
+        data = as_dataset(np.tile(rows(counts), (copies, 1)), False)
+        noise = rng.normal(0, 0.1, data.actions.shape)
+        return data._replace(actions=np.clip(data.actions + noise, -0.99, 0.99).astype(np.float32))
+
+    settings = {"repr_steps": 2000, "log_weight": 0.0, "features": 32, "hidden": (64,), "learning_rate": 3e-3}
+    settings |= {"nu_learning_rate": 3e-3, "policy_learning_rate": 3e-3, "batch_size": 256}
+    data = {"background": varied(BEHAVIOUR, 40), "expert": varied(2 * np.eye(len(ACTIONS), dtype=int)[centre], 200)}
+    algorithm, state = learn("nce", 6000, variant="privileged", **data, **settings)
+    policy = algorithm.policy(state)
+    drawn = jax.vmap(lambda key: policy.act(ONE_HOT, key, "sample"))(jax.random.split(jax.random.key(0), 256))
+    error = np.abs(np.asarray(drawn).mean(0)[:, 0] - ACTIONS[centre])
+    assert error.mean() < 0.12 and error.max() < 0.3
+
+
 # --- mutants: what each of these tests is there to catch --------------------------------------------------------------
 
 
@@ -382,6 +403,10 @@ def no_negatives(original):
     return lambda positive, negative, log_weight: original(positive, 0.5 * negative, log_weight)
 
 
+def negated(original):
+    return lambda *args: -original(*args)
+
+
 MUTANTS = [
     ("vfo", "td_target", wrong_sign, lambda: test_vfo_bin(True)),
     ("vfo", "td_target", no_gamma, lambda: test_vfo_bin(True)),
@@ -397,6 +422,8 @@ MUTANTS = [
     ("bco", "sample", swapped, lambda: test_bcos_inverse_is_the_posterior()),
     ("nce", "repr_loss", no_negatives, lambda: test_nce()),
     ("nce", "sample", swapped, lambda: test_nce()),
+    ("nce", "sample", swapped, lambda: test_nces_policy_against_nu_is_the_experts()),
+    ("nce", "dual", negated, lambda: test_nces_policy_against_nu_is_the_experts()),
 ]
 
 
