@@ -67,8 +67,10 @@ def table(results: dict) -> str:
     sources = ("random", *(f"bc-{d}" for d in LADDER), "expert")
     lines = ["| task | " + " | ".join(sources) + " |", "| --- |" + " --- |" * len(sources)]
     for task, of in sorted(results.items()):
-        spread = {source: np.std([tasks.quality(task, value) for value in of[source]["returns"]]) for source in of}
-        cells = (f"{of[source]['quality']:.2f} ± {spread[source]:.2f}" if source in of else "" for source in sources)
+        cells = []
+        for source in sources:
+            spread = np.std([tasks.quality(task, value) for value in of[source]["returns"]]) if source in of else 0
+            cells.append(f"{round(of[source]['quality'], 2) + 0.0:.2f} ± {spread:.2f}" if source in of else "")
         lines.append(f"| {task} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
