@@ -98,7 +98,7 @@ def make(config: Config, spec: Spec) -> Algorithm:
             value=value_model,
             target=jax.tree.map(jnp.copy, value_model.params),
             policy=init_model(policy, optimiser, policy_key, stats, obs),
-            scale=1 / largest if config.reward_scale == "largest" else jnp.ones(()),
+            scale=jnp.where(largest > 0, 1 / largest, 1.0) if config.reward_scale == "largest" else jnp.ones(()),
             num_updates=jnp.zeros((), jnp.int32),
         )
 

@@ -18,9 +18,8 @@ first, then frozen:
     (5) L_v   = E_{(1 - alpha) D_E + alpha D_B} (v(s) - 1[E] - gamma b(s'))^2,     b = (1 - d) v- + d 1[E] / (1 - gamma)
     (6) L_om  = E_B (phi'omega - gamma b(s'))^2,     L_pi = - E_B exp((phi'omega - v(s)) / lambda) log pi(a | s)
 
-Against the development code: no online replay (kappa = 0), no absorbing-state flag, no orthogonal regulariser, the
-networks of VfO, negatives of all pairs of a batch; the policy's gradient also goes through phi; the gradient penalty
-interpolates expert and background steps. --learning-rate is that of all but nu and the policy against it.
+Against the development code: no online replay (kappa = 0), absorbing-state flag or orthogonal regulariser; networks of
+VfO; negatives of all pairs of a batch; pi's gradient also through phi; slopes in (3) between expert and background.
 
     python algorithms/nce.py --task hopper --dataset bc-10 --variant value
 """
@@ -68,6 +67,8 @@ class Config(RunConfig):
     """Upper clip of the weights of (6) (value)."""
     target_every: int = 200
     """Updates between copies of v into v- (value)."""
+    terminal_rule: bool = True
+    """The last term of b: a terminal step earns its last reward for ever; else nothing (value)."""
 
     def __post_init__(self):
         super().__post_init__()
@@ -112,7 +113,7 @@ def make(config: Config, spec: Spec) -> Algorithm:
     against_nu = config.variant != "value"
     policy = GaussianPolicy(spec.action_dim, config.hidden) if against_nu else clone
     optimiser, repr_adam = adam(config), adam(config, config.repr_steps)
-    nu_adam = optax.adam(config.nu_learning_rate)
+    nu_adam, forever = optax.adam(config.nu_learning_rate), config.terminal_rule / (1 - config.discount)
     policy_adam, half = optax.adam(config.policy_learning_rate) if against_nu else optimiser, config.batch_size // 2
 
     def phi(model_params, obs, action):
@@ -123,8 +124,7 @@ def make(config: Config, spec: Spec) -> Algorithm:
 
     def init(data, key):
         phi_key, mu_key, clone_key, zeta_key, omega_key, value_key, policy_key = jax.random.split(key, 7)
-        obs, action = data.background.observations[:1], data.background.action[:1]
-        stats = data.background.stats
+        obs, action, stats = data.background.observations[:1], data.background.action[:1], data.background.stats
         pair = {"phi": phi_net.init(phi_key, obs, action=action), "mu": mu_net.init(mu_key, obs)}
         nu_params = {"omega": jax.random.normal(omega_key, (config.features,))}
         nu_params |= {"zeta": zeta.init(zeta_key, obs, action=action)} if against_nu else {}
@@ -209,7 +209,7 @@ def make(config: Config, spec: Spec) -> Algorithm:
         is_expert = jnp.arange(2 * half) < half
         terminal = jnp.concatenate([expert.terminal, background.terminal])
         next_value = value.apply(state.target, jnp.concatenate([expert.next_obs, background.next_obs]))
-        bootstrap = config.discount * ((1 - terminal) * next_value + terminal * is_expert / (1 - config.discount))
+        bootstrap = config.discount * ((1 - terminal) * next_value + terminal * is_expert * forever)
 
         def loss_v(params):
             v = value.apply(params, jnp.concatenate([expert.obs, background.obs]))

@@ -41,7 +41,7 @@ class Config(RunConfig):
     discount: float = 0.99
     """gamma."""
     terminal_rule: bool = True
-    """A terminal step earns its last reward for ever, as VfO's appendix A has it for all methods; else nothing."""
+    """A terminal step earns its last reward for ever, as in VfO (its appendix A); else nothing."""
     disc_steps: int = 10_000
     """Updates of the discriminator (VfO, appendix B)."""
 

@@ -162,6 +162,14 @@ def test_every_number_can_be_swept(name):
         assert jax.tree.map(lambda leaf: leaf.shape, before) == jax.tree.map(lambda leaf: leaf.shape, after)
 
 
+def test_awr_without_any_reward_learns():
+    """Data of a ladder's lowest levels may hold none: nothing is divided by the largest."""
+    data = dataset()
+    data = of_lane(make_data([data._replace(rewards=0 * data.rewards)], data, [0], ("background rewards",)))
+    states, metrics = learn("awr", {}, data)
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves((states[-1].policy.params, metrics)))
+
+
 def test_effective_share():
     assert effective_share(jnp.ones(8)) == pytest.approx(1)
     assert effective_share(jnp.array([1e-30, 0, 0, 0])) == pytest.approx(0.25)

@@ -203,6 +203,22 @@ def test_awr(terminals, rule):
     np.testing.assert_allclose(action_shares(algorithm.policy(state)), policy, atol=0.02)
 
 
+@pytest.mark.parametrize("terminals", [pytest.param(False, marks=SLOW), True])
+def test_sqil(terminals):
+    """The value of VfO's binary reward, and a policy regressed on the expert's actions too."""
+    algorithm, state = learn("sqil", UPDATES, terminals, **VFO)
+    exact = mixture_value(np.ones(S), np.zeros(S), terminals)
+    np.testing.assert_allclose(value_of("sqil", state.value), exact, atol=0.03 * np.ptp(exact))
+    shares = np.zeros((S, len(ACTIONS)))
+    for transitions, share, reward in ((DEMONSTRATED, 1 - ALPHA, 1.0), (BACKGROUND, ALPHA, 0.0)):
+        s, a, following = transitions.T
+        over = terminals & (following == END)
+        advantage = np.where(over, reward / (1 - GAMMA), reward + GAMMA * exact[following]) - exact[s]
+        np.add.at(shares, (s, a), share / len(transitions) * np.exp(advantage / 2.0))
+    policy = shares / shares.sum(1, keepdims=True)
+    np.testing.assert_allclose(action_shares(algorithm.policy(state)), policy, atol=0.02)
+
+
 # --- BCO --------------------------------------------------------------------------------------------------------------
 
 
@@ -307,11 +323,12 @@ def test_dilo():
 
 
 @SLOW
-def test_nce():
+@pytest.mark.parametrize("terminals", [False, True])
+def test_nce(terminals):
     """phi'mu is the density of the dynamics, and phi'omega the exact expectation of VfO's value."""
     settings = {"repr_steps": 6000, "log_weight": 0.0, "features": 32, "hidden": (64,), "learning_rate": 3e-3}
     settings |= {"mixture": ALPHA, "target_every": 10, "nu_learning_rate": 0.1}
-    _, state = learn("nce", UPDATES, variant="value", **settings)
+    _, state = learn("nce", UPDATES, terminals, variant="value", **settings)
     from sibench.networks import Features
 
     net = Features((64,), 32)
@@ -323,8 +340,8 @@ def test_nce():
     exact = P[s, a] / marginal
     assert np.abs(phi @ mu.T - exact).mean() < 0.03 * exact.max()
 
-    v = mixture_value(np.ones(S), np.zeros(S), False)
-    expected = GAMMA * P[s, a] @ v
+    v = mixture_value(np.ones(S), np.zeros(S), terminals)
+    expected = GAMMA * P[s, a] @ np.where(terminals & (np.arange(S) == END), 0.0, v)  # the background's reward is 0
     np.testing.assert_allclose(phi @ np.asarray(state.nu.params["omega"]), expected, atol=0.1 * np.ptp(v))
 
 
@@ -412,6 +429,8 @@ MUTANTS = [
     ("vfo", "td_target", no_gamma, lambda: test_vfo_bin(True)),
     ("vfo", "td_target", no_terminals, lambda: test_vfo_bin(True)),
     ("vfo", "sample", swapped, lambda: test_vfo_bin(True)),
+    ("sqil", "td_target", wrong_sign, lambda: test_sqil(True)),
+    ("sqil", "sample", swapped, lambda: test_sqil(True)),
     ("awr", "td_target", wrong_sign, lambda: test_awr(True, True)),
     ("awr", "td_target", no_gamma, lambda: test_awr(False, False)),
     ("awr", "td_target", no_terminals, lambda: test_awr(True, False)),
@@ -420,8 +439,8 @@ MUTANTS = [
     ("smodice", "sample", swapped, lambda: test_smodice("kl", True)),
     ("dilo", "conjugate", mirrored, lambda: test_dilo()),
     ("bco", "sample", swapped, lambda: test_bcos_inverse_is_the_posterior()),
-    ("nce", "repr_loss", no_negatives, lambda: test_nce()),
-    ("nce", "sample", swapped, lambda: test_nce()),
+    ("nce", "repr_loss", no_negatives, lambda: test_nce(False)),
+    ("nce", "sample", swapped, lambda: test_nce(False)),
     ("nce", "sample", swapped, lambda: test_nces_policy_against_nu_is_the_experts()),
     ("nce", "dual", negated, lambda: test_nces_policy_against_nu_is_the_experts()),
 ]
