@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sibench import cli
-from sibench.errors import require_positive
+from sibench.errors import require_positive, require_seed
 
 RESULTS = Path(__file__).parent / "encoders.json"
 
@@ -42,6 +42,7 @@ class Config:
 
     def __post_init__(self):
         require_positive(self, "num_updates", "width")
+        require_seed(self)
 
 
 def main(config: Config) -> None:

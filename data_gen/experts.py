@@ -6,11 +6,19 @@ A killed run goes on, bit for bit on a CPU, where its last checkpoint stood.
     python -m data_gen.experts --task hopper
 """
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
 from sibench import cli
-from sibench.errors import UserError, require_no_frames, require_positive
+from sibench.errors import (
+    UserError,
+    require_above_zero,
+    require_no_frames,
+    require_positive,
+    require_seed,
+    require_share,
+)
 
 
 @dataclass(frozen=True)
@@ -64,6 +72,14 @@ class Config:
         require_positive(self, "num_updates", "eval_every", "checkpoint_every", "eval_episodes", "num_envs")
         require_positive(self, "reference_episodes")
         require_positive(self, "env_steps_per_update", "replay_size", "batch_size", "width", "actor_every")
+        require_seed(self)
+        require_positive(self, "warmup_steps")
+        require_above_zero(self, "learning_rate")
+        require_share(self, "discount", "target_rate")
+        if not math.isfinite(self.target_entropy):
+            raise UserError(f"target_entropy={self.target_entropy}; it must be finite")
+        if self.replay_size < max(self.batch_size, self.num_envs):
+            raise UserError(f"replay_size={self.replay_size}; it must hold batch_size={self.batch_size} at least")
         updates_per_step = self.num_envs / self.env_steps_per_update
         if updates_per_step != int(updates_per_step) or self.eval_every % updates_per_step:
             raise UserError(
@@ -108,7 +124,6 @@ def main(config: Config) -> None:
 
 def train(config: Config, task, folder: Path):
     """Returns the policy of the best evaluation and the learning curve."""
-    import json
     import time
 
     import jax
@@ -125,8 +140,7 @@ def train(config: Config, task, folder: Path):
     like = jax.eval_shape(learner.init, jax.random.key(config.seed))
     curve = []
     if found := checkpoint.restore(folder / "checkpoints", like):
-        step, state = found
-        curve = [row for row in json.loads(curve_file.read_text()) if row["updates"] <= step]
+        step, state, curve = found
         print(f"{task.name}: resumed at update {step}", flush=True)
     else:
         state = learner.init(jax.random.key(config.seed))
@@ -157,7 +171,7 @@ def train(config: Config, task, folder: Path):
         )
         files.write_atomic(curve_file, files.to_json(curve))
         if done % config.checkpoint_every == 0 or done >= config.num_updates:
-            checkpoint.save(folder / "checkpoints", done, state)
+            checkpoint.save(folder / "checkpoints", done, state, curve)
         rate = (done - first) / (time.monotonic() - start)
         minutes = (config.num_updates - done) / rate / 60
         print(

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sibench import cli
-from sibench.errors import UserError, require_positive
+from sibench.errors import UserError, require_above_zero, require_positive, require_seed
 
 
 @dataclass(frozen=True)
@@ -45,6 +45,8 @@ class Config:
 
     def __post_init__(self):
         require_positive(self, "updates_per_demonstration", "batch_size", "checkpoint_every", "eval_episodes")
+        require_seed(self)
+        require_above_zero(self, "learning_rate")
         if min(self.num_updates, self.width) < 0:
             raise UserError(f"num_updates={self.num_updates}, width={self.width}; neither may be below 0")
 

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import optax
 
 from sibench.batches import Data
-from sibench.errors import UserError, require_above_zero, require_positive, unknown
+from sibench.errors import UserError, require_above_zero, require_positive, require_seed, unknown
 from sibench.networks import is_statistic
 from sibench.policies import Policy
 from sibench.suites import IMAGES, MANIPULATION
@@ -97,6 +97,7 @@ class RunConfig:
     def __post_init__(self):
         require_positive(self, "demos", "seeds", "steps", "batch_size", "evals", "eval_episodes", "final_episodes")
         require_positive(self, "log_every", "checkpoint_every")
+        require_seed(self, self.seeds)
         for field in dataclasses.fields(self):
             if isinstance(value := getattr(self, field.name), float) and not math.isfinite(value):
                 raise UserError(f"{field.name}={value}; it must be finite (1e30 is as good as no clip)")

@@ -17,11 +17,12 @@ from sibench import files
 from sibench.errors import UserError
 
 KEEP = 2
+NOTES = "notes.json"
 log = logging.getLogger(__name__)
 
 
-def save(folder: Path, step: int, state: Any) -> None:
-    """Write `state` as `folder/<step>`, whole or not at all, and drop all but the newest ones."""
+def save(folder: Path, step: int, state: Any, notes: Any = None) -> None:
+    """Write `state`, with notes in JSON, as `folder/<step>`, whole or not at all, and drop all but the newest ones."""
     folder = folder.resolve()
     folder.mkdir(parents=True, exist_ok=True)
     size, free = sum(leaf.nbytes for leaf in jax.tree.leaves(state)), shutil.disk_usage(folder).free
@@ -30,6 +31,7 @@ def save(folder: Path, step: int, state: Any) -> None:
     with _failing_in_a_line(folder / str(step)), files.atomic_folder(folder / str(step)) as temporary:
         with ocp.StandardCheckpointer() as checkpointer:
             checkpointer.save(temporary / "state", state)
+        files.write_atomic(temporary / NOTES, files.to_json(notes))
         manifest = {str(p.relative_to(temporary)): files.sha256(p) for p in sorted(temporary.rglob("*")) if p.is_file()}
         files.write_atomic(temporary / "MANIFEST.json", files.to_json(manifest))
     for old in _steps(folder)[:-KEEP]:
@@ -45,6 +47,7 @@ def _failing_in_a_line(checkpoint: Path) -> Iterator[None]:
     try:
         yield
     except (OSError, ValueError) as error:
+        logging.getLogger("asyncio").setLevel(logging.CRITICAL)  # orbax's other tasks fail too, and nobody asks them
         code = getattr(error, "errno", None) or (re.search(r"os_error_code='(\d+)'", str(error)) or [0, 0])[1]
         why = os.strerror(int(code)) if code else error
         raise UserError(
@@ -54,14 +57,15 @@ def _failing_in_a_line(checkpoint: Path) -> Iterator[None]:
         absl.setLevel(level)
 
 
-def restore(folder: Path, like: Any) -> tuple[int, Any] | None:
-    """The newest intact state in `folder`, shaped as `like`; None if there is none."""
+def restore(folder: Path, like: Any) -> tuple[int, Any, Any] | None:
+    """The newest intact checkpoint in `folder`: its step, its state, shaped as `like`, and its notes."""
     folder = folder.resolve()
     for step in reversed(_steps(folder)):
         if (damage := _damage(folder / str(step))) is None:
             abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
+            notes = json.loads((folder / str(step) / NOTES).read_bytes())
             with ocp.StandardCheckpointer() as checkpointer:
-                return step, checkpointer.restore(folder / str(step) / "state", abstract)
+                return step, checkpointer.restore(folder / str(step) / "state", abstract), notes
         log.warning("checkpoint %s is damaged (%s); trying the one before", folder / str(step), damage)
     return None
 

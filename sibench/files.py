@@ -64,6 +64,21 @@ def write_atomic(path: Path, content: bytes | memoryview) -> None:
     _sync(path.parent)
 
 
+def write_signed(path: Path, value: dict[str, Any]) -> None:
+    """JSON with its own hash."""
+    write_atomic(path, to_json({"sha256": hashlib.sha256(to_json(value)).hexdigest()} | value))
+
+
+def read_signed(path: Path) -> dict[str, Any] | None:
+    """What `write_signed` wrote; None if that is not there, or not what was written."""
+    try:
+        value = json.loads(path.read_bytes())
+        digest = value.pop("sha256")
+        return value if hashlib.sha256(to_json(value)).hexdigest() == digest else None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
+
+
 @contextlib.contextmanager
 def atomic_folder(path: Path) -> Iterator[Path]:
     """A temporary folder that takes the name `path` when the block ends well, and vanishes when it does not."""

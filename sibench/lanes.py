@@ -72,9 +72,14 @@ class Program:
         self.compile_seconds, self._chunks = 0.0, {}
         self._algorithm = lambda value: make(with_traced(config, value), spec)
         devices = jax.local_devices()
-        self.num_devices = max(n for n in range(1, len(devices) + 1) if len(lanes) % n == 0)
+        of_each = -(-len(lanes) // len(devices))
+        self.num_devices = -(-len(lanes) // of_each)
+        self._num = len(lanes)
+        lanes = lanes + lanes[-1:] * (self.num_devices * of_each - len(lanes))  # every device has as many; see _padded
         self._mesh = jax.make_mesh((self.num_devices,), ("lanes",), devices=devices[: self.num_devices])
         self._data_specs = per_lane(data, BY_LANE, SHARED)
+        self._padding = np.minimum(np.arange(len(lanes)), self._num - 1)
+        data = jax.tree.map(lambda leaf, spec: self._padded(leaf) if spec == BY_LANE else leaf, data, self._data_specs)
         roots = jax.vmap(jax.random.key)(jnp.array([lane.seed for lane in lanes]))
         values = jnp.array([lane.swept for lane in lanes]) if config.sweep else None
         self._lanes = (self._place(roots), self._place(values))
@@ -83,16 +88,20 @@ class Program:
 
     def init(self) -> Any:
         """The states of all lanes before their first update."""
-        return self._init(self._lanes, self._data)
+        return self._unpadded(self._init(self._lanes, self._data))
 
-    def chunk(self, phase: str, states: Any, first: int, last: int) -> tuple[Any, dict[str, jax.Array], jax.Array]:
-        """Updates first ... last - 1 of a phase, `pretrain` or `update`.
+    def chunk(
+        self, phase: str, states: Any, first: int, last: int, dead: np.ndarray | None = None
+    ) -> tuple[Any, dict[str, jax.Array], jax.Array]:
+        """Updates first ... last - 1 of a phase, `pretrain` or `update`; lanes that are `dead` stand still on a CPU.
 
         Returns the states, the mean of every metric of every lane, and for every lane the first update at which one of
         them was not finite, or NEVER.
         """
         numbers = self._place((jnp.int32(first), jnp.int32(last)), SHARED)
-        return self._compiled(phase)(self._place(states), self._lanes, self._data, *numbers)
+        dead = np.zeros(self._num, bool) if dead is None else dead
+        of_lanes = self._place((self._padded(states), self._padded(dead)))
+        return self._unpadded(self.compiled(phase)(*of_lanes, self._lanes, self._data, *numbers))
 
     def policy(self, states: Any, lane: int) -> Policy:
         policy = self._algorithm(None).policy(states)
@@ -120,9 +129,11 @@ class Program:
 
         return self._each(one, lanes, data)
 
-    def _chunk_lanes(self, phase: str, states: Any, lanes: tuple, data: Data, first: jax.Array, last: jax.Array):
+    def _chunk_lanes(self, phase: str, states: Any, dead: jax.Array, lanes: tuple, data: Data, first, last):
         def one(lane, data):
-            state, (root, value) = lane
+            state, dead, (root, value) = lane
+            # side by side all lanes take as many steps: one that took none would cost a choice of states in every step
+            until = jnp.where(dead, first, last) if jax.default_backend() == "cpu" else last
             update = getattr(self._algorithm(value), phase)
             key = jax.random.fold_in(root, STREAMS[phase])
 
@@ -134,27 +145,37 @@ class Program:
 
             metrics = jax.eval_shape(update, state, data, key)[1]
             sums = jax.tree.map(lambda metric: jnp.zeros(metric.shape, metric.dtype), metrics)
-            state, sums, bad = jax.lax.fori_loop(first, last, body, (state, sums, jnp.int32(NEVER)))
+            state, sums, bad = jax.lax.fori_loop(first, until, body, (state, sums, jnp.int32(NEVER)))
             return state, jax.tree.map(lambda total: total / (last - first), sums), bad
 
-        return self._each(one, (states, lanes), data)
+        return self._each(one, (states, dead, lanes), data)
 
-    def _compiled(self, phase: str):
+    def compiled(self, phase: str):
+        """The program of a phase; compiled when it is asked for first."""
         if phase in self._chunks:
             return self._chunks[phase]
         start, function = time.monotonic(), functools.partial(self._chunk_lanes, phase)
-        specs = (BY_LANE, BY_LANE, self._data_specs, SHARED, SHARED)
+        specs = (BY_LANE, BY_LANE, BY_LANE, self._data_specs, SHARED, SHARED)
         chunk = jax.jit(self._sharded(function, *specs), donate_argnums=0)
 
         def shape(leaf, spec):
             return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=NamedSharding(self._mesh, spec))
 
         states = jax.tree.map(lambda leaf: shape(leaf, BY_LANE), jax.eval_shape(self._init, self._lanes, self._data))
-        number = shape(jnp.int32(0), SHARED)
-        compiled = chunk.lower(states, self._lanes, self._data, number, number).compile()
+        number, dead = shape(jnp.int32(0), SHARED), shape(np.zeros(len(self._padding), bool), BY_LANE)
+        compiled = chunk.lower(states, dead, self._lanes, self._data, number, number).compile()
         self.compile_seconds += time.monotonic() - start
         self._chunks[phase] = compiled
         return compiled
+
+    def _padded(self, tree: Any) -> Any:
+        """With the last lane once more, or more often, so that all devices have as many."""
+        even = len(self._padding) == self._num
+        return tree if even else jax.tree.map(lambda leaf: np.asarray(leaf)[self._padding], tree)
+
+    def _unpadded(self, tree: Any) -> Any:
+        even = len(self._padding) == self._num
+        return tree if even else jax.tree.map(lambda leaf: np.asarray(leaf)[: self._num], tree)
 
     def _sharded(self, function: Callable, *in_specs: Any) -> Callable:
         return jax.shard_map(function, mesh=self._mesh, in_specs=in_specs, out_specs=BY_LANE, check_vma=False)

@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import json
 import os
 import signal
 import sys
@@ -31,8 +30,7 @@ from sibench.rollout import rollout, seeds
 
 FREE = ("out", "build", "log_every", "checkpoint_every", "tensorboard", "wandb")
 """Settings that move no number of a result."""
-PROGRESS = "progress.json"
-"""The evaluations so far and the seconds spent."""
+IMPORTED = time.monotonic()
 
 
 def train(config: RunConfig, make: Callable[[RunConfig, Spec], Algorithm]) -> list[Path]:
@@ -94,7 +92,7 @@ class Run:
             done = found[0]
             self.resume(*found)
         evaluated = {pretrained + config.steps * (i + 1) // config.evals for i in range(config.evals)}
-        started, first = time.monotonic(), None
+        first = None
         log = Log(self.folder, self.lane_names, done, config.tensorboard, config.wandb)
         with log, Saver(self.folder) as saver:
             if found and done in evaluated and all(row["updates"] != done for row in self.evaluations):  # it failed
@@ -105,12 +103,15 @@ class Run:
                 ends = [update for update in (*evaluated, pretrained, self.total) if update > done]
                 ends += [(done // every + 1) * every for every in (config.log_every, config.checkpoint_every)]
                 until = min(ends)
-                with self.timed("train"):
-                    self.states, metrics, bad = self.program.chunk(phase, self.states, done - offset, until - offset)
-                    metrics, bad = jax.tree.map(np.asarray, (metrics, bad))
                 if first is None:
-                    self.say_started(until - done, time.monotonic() - started)
-                    started, first = time.monotonic(), until  # the rate is told without compilation
+                    with self.timed("train"):
+                        self.program.compiled(phase)
+                    self.say_started()
+                    started, first = time.monotonic(), done
+                with self.timed("train"):
+                    span, dead = (done - offset, until - offset), self.diverged != NEVER
+                    self.states, metrics, bad = self.program.chunk(phase, self.states, *span, dead)
+                    metrics, bad = jax.tree.map(np.asarray, (metrics, bad))
                 self.note_divergence(bad, offset)
                 done = until
                 log.write(done, metrics, self.diverged != NEVER)
@@ -129,19 +130,21 @@ class Run:
                     raise KeyboardInterrupt
 
     def keep(self, saver: "Saver", done: int) -> None:
-        saver.save(done, (self.states, self.diverged), {"evaluations": self.evaluations, "seconds": self.seconds})
+        notes = {"evaluations": list(self.evaluations), "seconds": dict(self.seconds)}
+        saver.save(done, (self.states, self.diverged), notes)
 
-    def resume(self, done: int, found: tuple[Any, np.ndarray]) -> None:
+    def resume(self, done: int, found: tuple[Any, np.ndarray], notes: dict[str, Any]) -> None:
         self.states, self.diverged = found[0], np.array(found[1])
-        before = json.loads((self.folder / PROGRESS).read_bytes())
-        self.evaluations = [row for row in before["evaluations"] if row["updates"] <= done]
-        self.seconds = before["seconds"]
+        self.evaluations, self.seconds = notes["evaluations"], notes["seconds"]
         print(f"{self.folder}: resumed at update {done}", flush=True)
 
-    def say_started(self, num: int, seconds: float) -> None:
+    def say_started(self) -> None:
         where = f"{len(self.lanes)} lanes on {self.program.num_devices} of {jax.local_device_count()} devices"
         compiling = self.program.compile_seconds
-        print(f"{self.folder}: {where}; {compiling:.1f} s to compile, {seconds:.1f} s to update {num}", flush=True)
+        print(
+            f"{self.folder}: {where}; first update {age():.1f} s after the command, {compiling:.1f} s of it to compile",
+            flush=True,
+        )
 
     @contextlib.contextmanager
     def timed(self, what: str) -> Iterator[None]:
@@ -217,7 +220,7 @@ class Run:
         card = {"task": self.task.id, "algorithm": self.algorithm.name, "lane": self.lanes[index]._asdict()}
         policies.save(where / "policy", policy, card | self.provenance)
         digest = policies.read_description(where / "policy")["weights_sha256"]
-        known = json.loads((where / "final.json").read_bytes()) if (where / "final.json").exists() else {}
+        known = files.read_signed(where / "final.json") or {}
         if known.get("policy_sha256") != digest:
             with self.timed("evaluate"):
                 judged = evaluate(policy, self.task.name, self.config.final_episodes, engine=self.task.backend)
@@ -230,7 +233,7 @@ class Run:
             }
             if judged.progress is not None:
                 known["progress"] = np.round(judged.progress, 3).tolist()
-            files.write_atomic(where / "final.json", files.to_json(known))
+            files.write_signed(where / "final.json", known)
         mean, std = np.mean(known["returns"]), np.std(known["returns"])
         print(f"{where}: return {mean:.4g} +- {std:.3g} of {len(known['returns'])}", flush=True)
         return known
@@ -274,11 +277,10 @@ class Saver:
     def __init__(self, folder: Path):
         self.folder, self.pool, self.pending = folder, ThreadPoolExecutor(1), None
 
-    def save(self, done: int, state: Any, progress: dict[str, Any]) -> None:
+    def save(self, done: int, state: Any, notes: dict[str, Any]) -> None:
         self.wait()
-        files.write_atomic(self.folder / PROGRESS, files.to_json(progress))
         copied = jax.tree.map(lambda leaf: np.array(leaf), state)  # the originals are about to be donated
-        self.pending = self.pool.submit(checkpoint.save, self.folder / "checkpoints", done, copied)
+        self.pending = self.pool.submit(checkpoint.save, self.folder / "checkpoints", done, copied, notes)
 
     def wait(self) -> None:
         """Until the last one is written; raises what its writing raised."""
@@ -305,6 +307,15 @@ def load_data(config: RunConfig, lanes: list[Lane], privileges: tuple[str, ...])
     order = list(datasets)
     data = make_data(list(datasets.values()), expert, [order.index(lane.dataset) for lane in lanes], privileges)
     return data, datasets | {"expert demonstrations": expert}
+
+
+def age() -> float:
+    """Seconds that this process has lived, where Linux tells; elsewhere since this file was imported."""
+    try:
+        began = int(Path("/proc/self/stat").read_text().rsplit(")", 1)[1].split()[19]) / os.sysconf("SC_CLK_TCK")
+        return time.clock_gettime(time.CLOCK_BOOTTIME) - began
+    except OSError:
+        return time.monotonic() - IMPORTED
 
 
 def use_compilation_cache() -> None:
