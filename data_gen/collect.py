@@ -6,8 +6,8 @@ python -m data_gen.collect --task hopper --dataset bc-10
 from dataclasses import dataclass
 
 from sibench import cli
-from sibench.errors import require_positive, unknown
-from sibench.ids import EPISODES, Id, sources, twin
+from sibench.errors import UserError, require_positive, unknown
+from sibench.ids import EPISODES, MOST, Id, sources, twin
 
 
 @dataclass(frozen=True)
@@ -25,6 +25,8 @@ class Config:
 
     def __post_init__(self):
         require_positive(self, "episodes")
+        if self.episodes > MOST:
+            raise UserError(f"episodes={self.episodes}; {MOST} is the most that a dataset's id can say")
         for source in self.dataset:
             if source not in sources():
                 raise unknown("dataset", source, sources())

@@ -2,11 +2,12 @@
 
 import functools
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 from sibench import files
-from sibench.errors import UserError
+from sibench.errors import UserError, unknown
 from sibench.ids import sources, twin
 
 ASSETS = Path(__file__).parent / "assets"
@@ -23,11 +24,13 @@ def shipped(task: str) -> list[str]:
 
 
 def _require(task: str, source: str) -> Path:
+    from sibench import tasks  # which needs this module
+
+    kind = tasks.task_type(task)
+    if not re.fullmatch(r"expert|bc-\d+", source):
+        raise unknown("source", source, shipped(task))
     file = path(task, source)
     if not file.with_suffix(".json").exists():
-        from sibench import tasks  # which needs this module
-
-        kind = tasks.task_type(task)
         if source == "expert" and kind.script:
             raise UserError(f"{task} has no expert policy: a script demonstrates it; see {task}/expert-v1, its dataset")
         if source.startswith("bc-") and source[3:] not in map(str, kind.ladder):

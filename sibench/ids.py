@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from sibench.errors import UserError, unknown
 
 EPISODES = 1000
+MOST = 9_999_999
+"""Episodes that an id can say."""
 LADDER = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
 """Numbers of demonstrations that the ladder's policies were trained on."""
 FEW = tuple(level for level in LADDER if level <= 200)
@@ -64,7 +66,7 @@ def parse_id(text: str) -> Id:
     if match is None:
         raise UserError(f"'{text}' is not a dataset id; one looks like hopper/bc-10-v1: <task>/<source>-v<version>")
     task, source, episodes, version = match.groups()
-    if re.fullmatch(r"expert|random|(bc|mix)(-.*)?", source) and source not in sources():
+    if re.fullmatch(r"(expert|random|bc|mix)(-.*)?", source) and source not in sources():
         raise unknown("dataset", source, sources())
     parsed = Id(task, source, int(episodes or EPISODES), int(version or VERSION))
     if parsed.kind != "other" and parsed.version != VERSION:

@@ -1,7 +1,7 @@
 """Playing episodes, many at a time.
 
-An episode is a function of its task, its policy and its seed alone: which lane of a batch plays it, next to which
-others, makes no difference to what is drawn.
+What is drawn in an episode depends on its task and its seed alone, not on which lane of a batch plays it next to which
+others. A policy's actions may: matrix products of batches of another size round otherwise, by some 1e-7.
 """
 
 import functools

@@ -143,8 +143,18 @@ def test_odd_ids_are_refused(text):
 def test_unknown_ids_name_the_nearest():
     with pytest.raises(UserError, match="did you mean 'hopper'"):
         parse_id("hoper/bc-10")
-    with pytest.raises(UserError, match="unknown dataset 'bc-11'; did you mean 'bc-1'"):
+    with pytest.raises(UserError, match="unknown dataset 'bc-11'; did you mean 'bc-10'"):
         parse_id("hopper/bc-11")
+    for text, meant in (
+        ("bc-900", "bc-1000"),
+        ("mix-240", "mix-200"),
+        ("expert-obs", "expert"),
+        ("random-n0", "random"),
+    ):
+        with pytest.raises(UserError, match=f"unknown dataset '{text}'; did you mean '{meant}'"):
+            parse_id(f"hopper/{text}")
+    with pytest.raises(UserError, match="did you mean hopper/expert"):
+        sibench.load("hopper/exprt")
     with pytest.raises(UserError, match="makes version 1 only"):
         parse_id("hopper/bc-10-v2")
 
@@ -407,6 +417,24 @@ def test_cards_and_manifests_of_another_form_are_refused(root, name, content):
         storage.read_card(ID)  # which is all that `list` reads
 
 
+@pytest.mark.parametrize("name", ["return_mean", "return_std", "num_steps", "quality"])
+@pytest.mark.parametrize("value", ["x", [1], {}, float("nan")])
+def test_cards_with_other_than_numbers_are_refused(root, name, value):
+    card = json.loads((stored(root) / "card.json").read_bytes())
+    (stored(root) / "card.json").write_text(json.dumps(card | {name: value}))
+    resign(root)
+    with pytest.raises(UserError, match="refused"):
+        storage.read_card(ID)
+
+
+def test_a_card_that_says_otherwise_is_found_out(root):
+    card = json.loads((stored(root) / "card.json").read_bytes())
+    (stored(root) / "card.json").write_text(json.dumps(card | {"return_min": "x"}))
+    resign(root)
+    with pytest.raises(UserError, match="says return_min = x"):
+        verify(ID)
+
+
 def test_highly_compressed_flags_are_not_taken_for_a_bomb(tmp_path):
     d4rl_file(tmp_path / "d4rl.hdf5", [2000] * 5, [False] * 5)
     with h5py.File(tmp_path / "d4rl.hdf5", "r+") as file:
@@ -462,6 +490,74 @@ def test_minari_collected_with_its_own_collector(data_root, minari_root):
     assert dataset.seeds.tolist() == [0, 1, 2]
     assert "float64" in dataset.card["rounded_to_float32_from"]
     verify(parse_id("hopper/from-minari"))
+
+
+def minari_file(root):
+    interop.to_minari(sibench.load(str(ID)), "sibench/hopper/random-v1")
+    (file,) = root.rglob("main_data.hdf5")
+    return file
+
+
+def in_first_episode(attack):
+    return lambda file, tmp_path: attack(file["episode_0"], tmp_path)
+
+
+def no_rewards(file, tmp_path):
+    del file["episode_0"]["rewards"]
+
+
+def rewards_cut(file, tmp_path):
+    group = file["episode_0"]
+    rewards = group["rewards"][:-1]
+    del group["rewards"]
+    group["rewards"] = rewards
+
+
+def seed_of_text(file, tmp_path):
+    file["episode_0"].attrs["seed"] = "x"
+
+
+@pytest.mark.parametrize(
+    "attack",
+    [*map(in_first_episode, (external_storage, external_link, virtual_dataset)), no_rewards, rewards_cut, seed_of_text],
+)
+def test_hostile_minari_is_refused(root, minari_root, tmp_path, attack):
+    path = minari_file(tmp_path / "minari")
+    with h5py.File(path, "r+") as file:
+        attack(file, tmp_path)
+    with pytest.raises(UserError, match=r"random-v1: (not a Minari dataset that can be read|it has no)"):
+        interop.from_minari("sibench/hopper/random-v1", "hopper")
+
+
+def test_other_minari_mistakes(root, minari_root, tmp_path):
+    path = minari_file(tmp_path / "minari")
+    dataset = sibench.load(str(ID))
+    with pytest.raises(UserError, match="is there already"):
+        interop.to_minari(dataset, "sibench/hopper/random-v1")
+    for bad in ("noversion", "bad id-v0", "../up-v0", "/tmp/abs-v0"):
+        with pytest.raises(UserError, match="is not the id of a Minari dataset"):
+            interop.to_minari(dataset, bad)
+        with pytest.raises(UserError, match="is not the id of a Minari dataset"):
+            interop.from_minari(bad, "hopper")
+    with pytest.raises(UserError, match="see what is: minari list local"):
+        interop.from_minari("sibench/hopper/other-v1", "hopper")
+    (path.parent / "metadata.json").write_text("{}")
+    with pytest.raises(UserError, match="random-v1: not a Minari dataset that can be read"):
+        interop.from_minari("sibench/hopper/random-v1", "hopper")
+    path.write_bytes(b"junk")
+    with pytest.raises(UserError, match="random-v1: not a Minari dataset that can be read"):
+        interop.from_minari("sibench/hopper/random-v1", "hopper")
+
+
+@pytest.mark.parametrize("name", ["terminals", "timeouts", "rewards"])
+def test_d4rl_columns_of_another_form_are_refused(tmp_path, name):
+    d4rl_file(tmp_path / "d4rl.hdf5", [4, 3], [False, True])
+    with h5py.File(tmp_path / "d4rl.hdf5", "r+") as file:
+        column = file[name][()]
+        del file[name]
+        file[name] = column[:, None]
+    with pytest.raises(UserError, match="must have a row a step"):
+        interop.from_d4rl(tmp_path / "d4rl.hdf5", "hopper")
 
 
 def d4rl_file(path, lengths, terminal, next_obs=True, timeouts=True, drop_last_flag=False):

@@ -20,6 +20,12 @@ def make(network, obs_dim=11):
     return Policy(network, network.init(jax.random.key(0), jnp.zeros((1, obs_dim))), obs_dim)
 
 
+@pytest.mark.parametrize("source", ["../ant/expert", "/etc/passwd", "exprt", "bc-1/../expert", "random", ""])
+def test_only_what_is_shipped_is_loaded(source):
+    with pytest.raises(UserError, match=f"unknown source '{source}'"):
+        assets.load_policy("hopper", source)
+
+
 def test_the_encoder_by_hand():
     """Standardised and clipped at 10, then at two gains; s and s' side by side; statistics set and not trained."""
     encoder = networks.Encoder((0.25, 4.0))

@@ -13,6 +13,7 @@ from typing import Annotated
 from tyro.conf import Positional, subcommand
 
 from sibench import cli
+from sibench.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,10 @@ class Verify:
     """Such as hopper/bc-10-v1; all on this machine if not given."""
     replays: int = 10
     """Episodes of each to replay."""
+
+    def __post_init__(self):
+        if self.replays < 0:
+            raise UserError(f"replays={self.replays}; it must not be below 0")
 
 
 @dataclass(frozen=True)

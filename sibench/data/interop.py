@@ -23,6 +23,8 @@ def to_minari(dataset: Dataset, minari_id: str) -> None:
     """Write a dataset as a local Minari dataset."""
     import gymnasium
 
+    if _minari_folder(minari_id).exists():
+        raise UserError(f"a Minari dataset '{minari_id}' is there already; delete it or choose another id")
     if dataset.pixels is not None:
         raise UserError(f"{dataset.card['id']} has frames, which are not exported; its twin without them can be")
     minari = _minari()
@@ -65,17 +67,30 @@ def to_minari(dataset: Dataset, minari_id: str) -> None:
 
 def from_minari(minari_id: str, task: str) -> Dataset:
     """A local Minari dataset as one of ours."""
-    minari = _minari()
+    import h5py
+
+    minari, folder = _minari(), _minari_folder(minari_id)
+    if not (folder / "data").is_dir():
+        raise UserError(f"Minari dataset '{minari_id}' is not in {folder.parent}; see what is: minari list local")
     try:
+        for file in folder.rglob("*.hdf5"):
+            with h5py.File(file, "r") as tree:
+                storage.check_tree(tree)
         source = minari.load_dataset(minari_id)
-    except (FileNotFoundError, ValueError) as error:
-        raise UserError(f"minari cannot load '{minari_id}': {error}; list what is there: minari list local") from None
-    episodes = list(source.iterate_episodes())
-    columns = {
-        "observations": [e.observations for e in episodes],
-        "actions": [e.actions for e in episodes],
-        "rewards": [e.rewards for e in episodes],
-    }
+        episodes = list(source.iterate_episodes())
+        metadata = list(source.storage.get_episode_metadata(source.episode_indices))
+        seeds = np.array([int(m.get("seed") or 0) for m in metadata], np.uint64)
+        states = np.array([m.get("options", {}).get("initial_state", ()) for m in metadata], np.float32)
+        columns = {
+            "observations": [e.observations for e in episodes],
+            "actions": [e.actions for e in episodes],
+            "rewards": [e.rewards for e in episodes],
+        }
+        flags = [(len(e.rewards), len(e.actions), len(e.terminations), len(e.truncations)) for e in episodes]
+    except (AssertionError, AttributeError, *storage.UNREADABLE) as error:
+        raise UserError(f"{folder}: not a Minari dataset that can be read: {error or 'it is incomplete'}") from None
+    if not episodes or any(len(set(lengths)) > 1 for lengths in flags):
+        raise UserError(f"{folder}: it has no episodes, or one whose arrays differ in length")
     if not all(isinstance(array, np.ndarray) for arrays in columns.values() for array in arrays):
         raise UserError(f"'{minari_id}' has structured observations or actions; only flat arrays fit")
     rounded = sorted({str(array.dtype) for arrays in columns.values() for array in arrays} - {"float32"})
@@ -85,11 +100,18 @@ def from_minari(minari_id: str, task: str) -> Dataset:
     truncated = np.concatenate([e.truncations for e in episodes]).astype(bool) & ~terminal
     truncated[ends] |= ~terminal[ends]  # data may stop in the middle of an episode
     card = {"source": f"minari {minari_id}"} | ({"rounded_to_float32_from": rounded} if rounded else {})
-    metadata = list(source.storage.get_episode_metadata(source.episode_indices))
-    seeds = np.array([int(m.get("seed") or 0) for m in metadata], np.uint64)
-    states = [m.get("options", {}).get("initial_state", ()) for m in metadata]
     arrays = {name: np.concatenate(arrays) for name, arrays in columns.items()}
-    return _dataset(task, arrays, terminal, truncated, lengths, card, seeds, np.array(states, np.float32))
+    return _dataset(task, arrays, terminal, truncated, lengths, card, seeds, states)
+
+
+def _minari_folder(minari_id: str) -> Path:
+    """Where Minari keeps it."""
+    _minari()
+    from minari.storage import get_dataset_path
+
+    if not re.fullmatch(r"(\w[\w-]*/)*\w[\w-]*-v\d+", minari_id):
+        raise UserError(f"'{minari_id}' is not the id of a Minari dataset; one looks like mujoco/hopper/expert-v0")
+    return Path(get_dataset_path(minari_id))
 
 
 def _minari():
@@ -134,6 +156,8 @@ def from_d4rl(path: Path, task: str, max_episode_steps: int = 1000) -> Dataset:
             next_obs = column("next_observations", "f") if "next_observations" in file else None
     except storage.UNREADABLE as error:
         raise UserError(f"{path}: not a D4RL file that can be read: {error}") from None
+    if (obs.ndim, action.ndim, reward.ndim, terminal.ndim, timeout.ndim) != (2, 2, 1, 1, 1):
+        raise UserError(f"{path}: observations and actions must have a row a step, the others a number")
     lengths = {len(array) for array in (obs, action, reward, terminal, timeout)}
     if len(lengths) != 1 or 0 in lengths or (next_obs is not None and next_obs.shape != obs.shape):
         raise UserError(f"{path}: its arrays differ in length: {sorted(lengths)}")

@@ -16,8 +16,8 @@ import numpy as np
 from sibench import files
 from sibench.cameras import FRAMES
 from sibench.data import Dataset, pixels, root
-from sibench.errors import UserError
-from sibench.ids import Id
+from sibench.errors import UserError, nearest
+from sibench.ids import Id, sources
 
 COLUMNS = {
     "observations": np.float32,
@@ -93,7 +93,9 @@ def read_card(id: Id) -> dict[str, Any]:
     """The card alone, checked against the manifest."""
     path = folder(id)
     if not path.exists():
-        hint = f"make it: {command(id)}" if id.kind != "other" else "import or write it first"
+        near = nearest(id.source, sources())
+        meant = f"did you mean {id.task}/{near}? else " if near else ""
+        hint = f"make it: {command(id)}" if id.kind != "other" else f"{meant}import or write it first"
         raise UserError(f"dataset {id} is not in {root()}; {hint}")
     try:
         manifest = json.loads((path / MANIFEST).read_bytes())
@@ -103,9 +105,13 @@ def read_card(id: Id) -> dict[str, Any]:
         parts = {name: digest for name, digest in manifest.items() if name != CARD}
         if DATA not in parts or not parts.keys() <= {DATA, PIXELS}:
             raise ValueError(f"{MANIFEST} names {sorted(parts)[:5]}")
-        card = dict(json.loads(card_bytes))
+        card = dict(files.from_json(card_bytes))
         if missing := {"engine", "num_episodes", "num_steps", "return_mean", "return_std"} - card.keys():
             raise ValueError(f"{CARD} has no {', '.join(sorted(missing))}")
+        numbers = {name: card[name] for name in ("num_episodes", "num_steps", "return_mean", "return_std")}
+        for name, value in (numbers | {"quality": card.get("quality")}).items():
+            if type(value) not in (int, float) and (name, value) != ("quality", None):
+                raise ValueError(f"its {name} is {value!r}, which is no number")
         return card | {"data_sha256": parts}
     except UNREADABLE as error:
         raise _refused(path / CARD, error, id) from None
@@ -172,6 +178,17 @@ def read_group(parent, name: str):
     if _is_link(parent, name) or not isinstance(parent[name], h5py.Group):
         raise ValueError(f"'{name}' is no group, or a link")
     return parent[name]
+
+
+def check_tree(group) -> None:
+    """Refuse a file of which anything is kept in another one, or declares more than it stores."""
+    import h5py
+
+    for name in group:
+        if not _is_link(group, name) and isinstance(group[name], h5py.Group):
+            check_tree(group[name])
+        else:
+            _check_storage(_plain(group, name), name)
 
 
 def read_names(group, name: str, most: int) -> np.ndarray:
