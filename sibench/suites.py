@@ -179,10 +179,19 @@ _suites = (
     ),
     Suite(
         "small-manipulation",
-        "improvement in success, at that size: lift, can",
+        "improvement in success, at that size: lift, can, square",
         grid(("lift",), ("bc", "vfo-bin", "awr"), ladder(5, 20))
-        + grid(("can",), ("bc", "vfo-bin", "awr"), ladder(20, 100)),
+        + grid(("can",), ("bc", "vfo-bin", "awr"), ladder(20, 100))
+        + grid(("square",), ("bc", "vfo-bin", "awr"), ladder(100, 200)),
         SMALL,
+    ),
+    Suite(
+        "small-manipulation-self-improve",
+        "self-improvement of success at that size: lift, three rounds",
+        grid(("lift",), ("bc", "vfo-bin"), ("bc-5",)),
+        SMALL | {"seeds": 2, "evals": 1},
+        iterations=3,
+        episodes=400,
     ),
     Suite(
         "small-manipulation-images",
