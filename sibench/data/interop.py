@@ -23,10 +23,10 @@ def to_minari(dataset: Dataset, minari_id: str) -> None:
     """Write a dataset as a local Minari dataset."""
     import gymnasium
 
-    if _minari_folder(minari_id).exists():
-        raise UserError(f"a Minari dataset '{minari_id}' is there already; delete it or choose another id")
     if dataset.pixels is not None:
         raise UserError(f"{dataset.card['id']} has frames, which are not exported; its twin without them can be")
+    if _minari_folder(minari_id).exists():
+        raise UserError(f"a Minari dataset '{minari_id}' is there already; delete it or choose another id")
     minari = _minari()
     task = tasks.make(dataset.card["task"], "c")
     references = tasks.references(task.name)
