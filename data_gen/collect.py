@@ -37,7 +37,7 @@ def main(config: Config) -> None:
 
     from sibench import assets, tasks
     from sibench.data import storage
-    from sibench.data.collect import build, is_built, parts, recipe
+    from sibench.data.collect import build, check_engine, is_built, parts, recipe
 
     ids = [
         Id(task.name, source, config.episodes)
@@ -56,7 +56,8 @@ def main(config: Config) -> None:
     )
     for id in ids:
         if all(is_built(part) for part in parts(id)):
-            build(id, config.engine)  # which refuses one that another engine made
+            for part in parts(id):
+                check_engine(part, config.engine)
             print(f"{id}: there already")
             continue
         with Progress(*columns) as bar:

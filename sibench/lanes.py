@@ -75,11 +75,13 @@ class Program:
         of_each = -(-len(lanes) // len(devices))
         self.num_devices = -(-len(lanes) // of_each)
         self._num = len(lanes)
-        lanes = lanes + lanes[-1:] * (self.num_devices * of_each - len(lanes))  # every device has as many; see _padded
+        lanes = lanes + lanes[-1:] * (self.num_devices * of_each - len(lanes))  # every device has as many; see _rows
         self._mesh = jax.make_mesh((self.num_devices,), ("lanes",), devices=devices[: self.num_devices])
         self._data_specs = per_lane(data, BY_LANE, SHARED)
-        self._padding = np.minimum(np.arange(len(lanes)), self._num - 1)
-        data = jax.tree.map(lambda leaf, spec: self._padded(leaf) if spec == BY_LANE else leaf, data, self._data_specs)
+        self._padding, self._own = np.minimum(np.arange(len(lanes)), self._num - 1), slice(self._num)
+        data = jax.tree.map(
+            lambda leaf, spec: self._rows(leaf, self._padding) if spec == BY_LANE else leaf, data, self._data_specs
+        )
         roots = jax.vmap(jax.random.key)(jnp.array([lane.seed for lane in lanes]))
         values = jnp.array([lane.swept for lane in lanes]) if config.sweep else None
         self._lanes = (self._place(roots), self._place(values))
@@ -88,7 +90,7 @@ class Program:
 
     def init(self) -> Any:
         """The states of all lanes before their first update."""
-        return self._unpadded(self._init(self._lanes, self._data))
+        return self._rows(self._init(self._lanes, self._data), self._own)
 
     def chunk(
         self, phase: str, states: Any, first: int, last: int, dead: np.ndarray | None = None
@@ -100,8 +102,8 @@ class Program:
         """
         numbers = self._place((jnp.int32(first), jnp.int32(last)), SHARED)
         dead = np.zeros(self._num, bool) if dead is None else dead
-        of_lanes = self._place((self._padded(states), self._padded(dead)))
-        return self._unpadded(self.compiled(phase)(*of_lanes, self._lanes, self._data, *numbers))
+        of_lanes = self._place(self._rows((states, dead), self._padding))
+        return self._rows(self.compiled(phase)(*of_lanes, self._lanes, self._data, *numbers), self._own)
 
     def policy(self, states: Any, lane: int) -> Policy:
         policy = self._algorithm(None).policy(states)
@@ -168,14 +170,11 @@ class Program:
         self._chunks[phase] = compiled
         return compiled
 
-    def _padded(self, tree: Any) -> Any:
-        """With the last lane once more, or more often, so that all devices have as many."""
-        even = len(self._padding) == self._num
-        return tree if even else jax.tree.map(lambda leaf: np.asarray(leaf)[self._padding], tree)
-
-    def _unpadded(self, tree: Any) -> Any:
-        even = len(self._padding) == self._num
-        return tree if even else jax.tree.map(lambda leaf: np.asarray(leaf)[: self._num], tree)
+    def _rows(self, tree: Any, which: np.ndarray | slice) -> Any:
+        """Lanes with their padding, or without it; the tree as it is if all devices have as many anyhow."""
+        if len(self._padding) == self._num:
+            return tree
+        return jax.tree.map(lambda leaf: np.asarray(leaf)[which], tree)
 
     def _sharded(self, function: Callable, *in_specs: Any) -> Callable:
         return jax.shard_map(function, mesh=self._mesh, in_specs=in_specs, out_specs=BY_LANE, check_vma=False)

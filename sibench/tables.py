@@ -24,8 +24,8 @@ class Suites:
 
 
 @dataclass(frozen=True)
-class Scores:
-    """Print the score of each method in a suite's results."""
+class OfSuite:
+    """What is read."""
 
     suite: Positional[str]
     """Such as small; sibench-x0.1 is sibench at a tenth of its updates."""
@@ -34,13 +34,13 @@ class Scores:
 
 
 @dataclass(frozen=True)
-class Levels:
-    """Print the improvement of each method on each dataset in a suite's results."""
+class Scores(OfSuite):
+    """Print the score of each method in a suite's results."""
 
-    suite: Positional[str]
-    """Such as small; sibench-x0.1 is sibench at a tenth of its updates."""
-    results: Path = Path("results")
-    """Folder of results, <results>/<suite>/<task>/<cell>.json."""
+
+@dataclass(frozen=True)
+class Levels(OfSuite):
+    """Print the improvement of each method on each dataset in a suite's results."""
 
 
 Command = (

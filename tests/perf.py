@@ -97,18 +97,8 @@ def rate(run: Callable[[], int]) -> float:
 
 def main() -> None:
     print(f"{threads()} processors, {NUM} simulations; environment steps per second, median of {ROUNDS} rounds\n")
-    header = (
-        "task",
-        "collect",
-        "policy",
-        "physics",
-        "Batch",
-        "gym one",
-        "gym async",
-        "physics/Batch",
-        "policy/gym best",
-    )
-    print("".join(f"{name:>16}" for name in header))
+    header = ("task", "collect", "policy", "physics", "Batch", "gym one", "gym async")
+    print("".join(f"{name:>16}" for name in (*header, "physics/Batch", "policy/gym best")))
     for name in (name for name in tasks.names() if tasks.task_type(name).gymnasium_id):
         task = tasks.make(name, "c")
         network = BinsPolicy(task.action_size)
@@ -136,6 +126,7 @@ def main() -> None:
 MEMORY = """
 from pathlib import Path
 from sibench import load_privileged
+from sibench.data import storage
 from sibench.data.collect import build
 from sibench.ids import Id
 
@@ -148,7 +139,7 @@ Path("/proc/self/clear_refs").write_text("5")  # the peak is what follows
 build(Id("halfcheetah", "bc-1000"), "c")
 after = memory("VmHWM:")
 dataset = load_privileged("halfcheetah/bc-1000-v1")
-size = sum(getattr(dataset, name).nbytes for name in dataset._fields if hasattr(getattr(dataset, name), "nbytes"))
+size = sum(getattr(dataset, name).nbytes for name in storage.COLUMNS)
 print(f"{dataset.card['id']}, collected and written: {size / 2**20:.0f} MiB of data, {after - before:.0f} at the peak")
 """
 

@@ -302,7 +302,7 @@ def test_refused(name, valid, changed, capsys):
     mutate(valid)
     said = fails(capsys, "validate", changed(json.dumps(valid)))
     assert message in said
-    assert "\x1b" not in said and max(map(len, said.splitlines())) < 400
+    assert "\x1b" not in said and max(map(len, said.splitlines())) < 600  # the list of all suites is the longest
 
 
 def test_all_problems_at_once(valid, changed, capsys):

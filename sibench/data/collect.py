@@ -72,6 +72,15 @@ def is_built(id: Id) -> bool:
         return False
 
 
+def check_engine(id: Id, engine: str) -> None:
+    """Refuse a stored dataset that was made on another engine than is asked for."""
+    if engine not in ("auto", made_on := storage.read_card(id)["engine"]):
+        raise UserError(
+            f"{storage.folder(id)} was made on engine {made_on}, not {engine}: remove it to make it anew, or leave "
+            "--engine out"
+        )
+
+
 def check_widths(id: Id, dataset: Dataset) -> None:
     """Refuse a dataset whose arrays are not of its task's shape."""
     task = tasks.make(id.task, "c")
@@ -101,11 +110,8 @@ def build(id: Id, engine: str = "auto", progress: Callable[[int, int], None] = l
     with files.sole_user(storage.folder(id), wait=True):
         if not is_built(id):
             storage.write(id, collect(id, engine, progress))
-        elif engine not in ("auto", made_on := storage.read_card(id)["engine"]):
-            raise UserError(
-                f"{storage.folder(id)} was made on engine {made_on}, not {engine}: remove it to make it anew, or leave "
-                "--engine out"
-            )
+        else:
+            check_engine(id, engine)
 
 
 def collect(
