@@ -146,20 +146,24 @@ def train(config: Config, task, network, demos, run: dict, levels: tuple[int, ..
 
 
 def judge(config: Config, task, folder: Path) -> None:
-    """Say how good each policy is, as stored, and ship it if asked to."""
+    """Say how good each policy is, as stored, write it to `<folder>/judged.json`, and ship it if asked to."""
     import math
 
-    from sibench import assets, policies, tasks
+    from sibench import assets, files, policies, tasks
     from sibench.evaluation import evaluate
 
-    print(f"{'policy':<10}{'return':>8}{'std':>8}{'quality':>9}{'nll train':>11}{'held out':>10}{'expert':>10}")
+    judged = {}
+    print(f"{'policy':<10}{'return':>10}{'std':>10}{'quality':>9}{'nll train':>11}{'held out':>10}{'expert':>10}")
     for level in config.levels:
         policy = policies.load(folder / f"bc-{level}")
         returns = evaluate(policy, task.name, config.eval_episodes, block="select", engine=task.backend).returns
         card = policies.read_description(folder / f"bc-{level}")["card"]
         expert = math.nan if card["nll_held_out_expert"] is None else card["nll_held_out_expert"]  # of a script
+        quality = tasks.quality(task.name, returns.mean())
+        judged[f"bc-{level}"] = {"quality": quality, "engine": task.backend, "returns": returns.tolist(), "card": card}
+        files.write_atomic(folder / "judged.json", files.to_json(judged))
         print(
-            f"bc-{level:<7}{returns.mean():>8.4g}{returns.std():>8.3g}{tasks.quality(task.name, returns.mean()):>9.2f}"
+            f"bc-{level:<7}{returns.mean():>10.4g}{returns.std():>10.3g}{quality:>9.2f}"
             f"{card['nll_train']:>11.2f}{card['nll_held_out']:>10.2f}{expert:>10.2f}",
             flush=True,
         )

@@ -90,6 +90,20 @@ def test_table_of_the_ladder_is_that_of_its_results():
     assert shown.strip() == figure["table"](json.loads(figure["RESULTS"].read_text()))
 
 
+def test_rows_of_the_ladder_trained_twice_as_long_are_those_of_its_results():
+    page = (REPO / "RESULTS.md").read_text()
+    files = sorted((REPO / "results" / "aside" / "ladder-twice").glob("*.json"))
+    assert len(files) == 3
+    for file in files:
+        task, source = file.stem.split("-", 1)
+        shipped = json.loads((REPO / "sibench" / "assets" / task / f"{source}.json").read_text())["card"]
+        quality = json.loads((REPO / "plots" / "ladder.json").read_text())[task][source]["quality"]
+        twice = json.loads(file.read_text())[source]
+        for card, value in ((shipped, quality), (twice["card"], twice["quality"])):
+            nats = " | ".join(f"{card[name]:.2f}" for name in ("nll_train", "nll_held_out", "nll_held_out_expert"))
+            assert f"| {nats} | {value:.2f} |" in page, file
+
+
 def test_every_method_is_in_the_table():
     shown = re.findall(r"^\| \[`(\w+)`\]\(algorithms/\1\.py\)", README, re.MULTILINE)
     assert sorted(shown) == sorted(file.stem for file in (REPO / "algorithms").glob("*.py"))
