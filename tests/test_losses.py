@@ -119,7 +119,7 @@ def test_targets_do_not_broadcast(shapes):
         module("vfo").td_target(*(jnp.ones(shape) for shape in shapes), 0.9, True)
 
 
-# --- one update of VfO, anew in NumPy ---------------------------------------------------------------------------------
+# --- one update of VfO and the published NCE's nu, anew in NumPy ------------------------------------------------------
 
 
 def encode(params, x):
@@ -130,13 +130,16 @@ def encode(params, x):
 
 def forward(params, x):
     """The value of each row, by NumPy alone."""
-    params = params["params"]["Features_0"]
-    h = encode(params, np.asarray(x, np.float64))
+    return features(params["params"]["Features_0"], x)[:, 0]
+
+
+def features(params, x, *action):
+    h = np.concatenate([encode(params, np.asarray(x, np.float64)), *action], axis=-1)
     layers = params["MLP_0"]
     for name in sorted(layers):
         h = h @ np.asarray(layers[name]["kernel"], np.float64) + np.asarray(layers[name]["bias"], np.float64)
         h = np.maximum(h, 0) if name != f"Dense_{len(layers) - 1}" else h
-    return h[:, 0]
+    return h
 
 
 def test_one_update_of_vfo_against_numpy():
@@ -196,3 +199,44 @@ def test_one_update_of_vfo_against_numpy():
         steep = np.abs(slopes) > 1e-4
         assert steep.sum() > 5
         np.testing.assert_allclose(steps[steep], -1e-3 * np.sign(slopes[steep]), rtol=2e-2)
+
+
+def test_the_loss_of_nu_against_numpy():
+    """Equation (3) of nce.py with both penalties, the slopes of nu by finite differences."""
+    config = small("nce", variant="privileged", batch_size=8, discount=0.9)
+    nce = module("nce").make(config, Spec(3, 2))
+    data = of_lane(make_data([dataset()], dataset(seed=1), [0], nce.privileges))
+    state = nce.init(data, jax.random.key(0))
+    bias = state.nu.params["zeta"]["params"]["Features_0"]["MLP_0"]["Dense_2"]["bias"]
+    state = state.replace(
+        nu=state.nu.replace(params=jax.tree.map(lambda x: x + 5 if x is bias else x, state.nu.params))
+    )
+    _, metrics = jax.jit(nce.update)(state, data, jax.random.key(1))
+
+    expert_key, background_key, _, nu_key, _, mix_key = jax.random.split(jax.random.key(1), 6)
+    expert, background = sample(data.expert, 8, expert_key), sample(data.background, 8, background_key)
+    phi, omega = state.representation.params["phi"]["params"], np.asarray(state.nu.params["omega"], np.float64)
+
+    def zeta(x, action):
+        return features(state.nu.params["zeta"]["params"]["Features_0"], x, action)[:, 0]
+
+    def nu(x, action):
+        return features(phi, x, action) @ omega / np.sqrt(8) + zeta(x, action)
+
+    policy = nce.policy(state)
+    drawn = policy.network.apply(policy.params, jnp.concatenate([expert.next_obs, expert.obs])).sample(nu_key)
+    at_next, at_own = nu(expert.next_obs, drawn[:8]), nu(expert.obs, drawn[8:])
+    delta = nu(expert.obs, expert.action) - 0.9 * (1 - np.asarray(expert.terminal, np.float64)) * at_next
+    dual = np.log(np.exp(delta).mean()) - 0.1 * at_own.mean()
+
+    share = np.asarray(jax.random.uniform(mix_key, (8, 1)), np.float64)
+    pairs = [np.concatenate([batch.obs, batch.action], axis=1) for batch in (expert, background)]
+    between = share * pairs[0] + (1 - share) * pairs[1]
+    ends = [[between + sign * 1e-5 * axis for sign in (1, -1)] for axis in np.eye(5)]
+    slopes = np.array([nu(up[:, :3], up[:, 3:]) - nu(down[:, :3], down[:, 3:]) for up, down in ends]) / 2e-5
+    steepness = 10 * ((np.sqrt((slopes**2).sum(0)) - 1) ** 2).mean()
+    size = 0.1 * (zeta(expert.obs, expert.action) ** 2).mean()
+
+    assert expert.terminal.any() and min(steepness, size) > 1
+    np.testing.assert_allclose(metrics["dual"], dual, rtol=1e-4)
+    np.testing.assert_allclose(metrics["nu_loss"], dual + steepness + size, rtol=1e-4)
