@@ -179,9 +179,10 @@ def curve(
     dodge: tuple[float, float],
     marker: str,
     hairs: bool = False,
+    at: Callable = lambda one: one.quality,
     **look,
 ) -> None:
-    """What `of` a result is, [S], against quality: a line through the means, the 95 % Welch band, and every seed.
+    """What `of` a result is, [S], `at` its quality: a line through the means, the 95 % Welch band, and every seed.
 
     Full where BC has converged, which is in the `good` places, and pale and hollow elsewhere. Only what is drawn is
     shifted by `dodge`: the data of the lines is that of the results. With `hairs`, what `of` says is a score or a
@@ -190,16 +191,16 @@ def curve(
     from sibench import stats
     from sibench.evidence import place
 
-    x, groups = np.array([one.quality for one in results]), [of(one) for one in results]
+    x, groups = np.array([at(one) for one in results]), [of(one) for one in results]
     mean, low, high, _ = np.array([stats.interval([group]) for group in groups]).T
     solid, colour, label = np.array([place(one) in good for one in results]), look["color"], look.pop("label")
     shift = {"transform": Affine2D().translate(*dodge) + axis.transData}
     axis.fill_between(x, low, high, color=colour, alpha=0.13, linewidth=0, label=f"_band of {label}", **shift)
     seeds = {"marker": "o", "markersize": 1.9, "markeredgewidth": 0, "linestyle": "", "alpha": 0.45, **shift}
     axis.plot(np.repeat(x, [len(group) for group in groups]), np.concatenate(groups), color=colour, **seeds)
-    for at, one, group in zip(x, results, groups, strict=True):
+    for where, one, group in zip(x, results, groups, strict=True):
         if hairs and (ends := hair_ends(one, group)) is not None:
-            axis.vlines(np.full(len(group), at), *ends, color=colour, linewidth=0.4, alpha=0.35, **shift)
+            axis.vlines(np.full(len(group), where), *ends, color=colour, linewidth=0.4, alpha=0.35, **shift)
     axis.plot(x, mean, label=label, linewidth=1.1, alpha=1.0 if solid.all() else 0.3, **look, **shift)
     if not solid.all():
         axis.plot(x, np.where(solid, mean, np.nan), linewidth=1.1, **look, **shift)

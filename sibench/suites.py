@@ -162,6 +162,25 @@ _suites = (
         SMALL | {"seeds": 2},
     ),
     Suite(
+        "small-mixture",
+        "how much its share of background data matters, at that size: hopper",
+        grid(("hopper",), ("vfo-bin",), ladder(2, 5), mixture=(0.1, 0.3, 0.7, 0.9)),
+        SMALL | {"seeds": 2},
+    ),
+    Suite(
+        "small-sqil",
+        "SQIL, privileged, against temperature and mixture, at that size: hopper",
+        grid(("hopper",), ("sqil",), ladder(2, 5), mixture=(0.9,), temperature=(0.3, 1.0, 3.0))
+        + grid(("hopper",), ("sqil",), ladder(2, 5), mixture=(0.1, 0.5), temperature=(1.0,)),
+        SMALL | {"seeds": 2},
+    ),
+    Suite(
+        "small-demos",
+        "how results move with the number of expert demonstrations, at that size: hopper",
+        grid(("hopper",), ("vfo-bin", "vfo-disc", "smodice-kl"), ladder(2), demos=(1, 10, 100, 1000)),
+        SMALL | {"seeds": 2, "expert": "expert"},
+    ),
+    Suite(
         "small-self-improve",
         "self-improvement at that size: hopper, three rounds",
         grid(("hopper",), ("bc", "vfo-bin"), ("bc-2",)),

@@ -20,7 +20,7 @@ from sibench import evidence, results, stats, suites
 
 PLOTS = REPO / "plots"
 FIGURES = [file.stem for file in sorted(PLOTS.glob("*.py")) if "style.run(" in file.read_text()]
-SUITES = ("sibench", "bimodal", "self-improve", "temperature", "mixture", "sqil")
+SUITES = ("sibench", "bimodal", "self-improve", "temperature", "mixture", "sqil", "demos")
 LEVELS = ("bc-1", "bc-5", "bc-20", "mix-0", "mix-300", "mix-1000")
 
 sys.path.insert(0, str(PLOTS))
@@ -248,6 +248,21 @@ def test_usual_value_from_another_suite(folder):
     figure = module("sweeps").draw(sweep + results.read_suite("sibench", folder))
     own = style.by_task(results.read_suite("sibench", folder))["ant"]["vfo-bin"]
     np.testing.assert_allclose(line(figure.axes[0], "1")[1], [one.improvement.mean() for one in own])
+    style.plt.close(figure)
+
+
+def test_demonstrations(folder):
+    """Against their number, on a logarithmic scale; of other suites only BC is shown."""
+    figure, found = drawn("demos", folder, "demos", "sibench")
+    (axis,) = [own for name, own in axes_of(figure).items() if name.startswith("ant bc-5,")]
+    own = [one for one in found if (one.task, one.method, one.dataset) == ("ant", "vfo-bin", "bc-5") and one.settings]
+    x, y = line(axis, style.LABELS["vfo-bin"])
+    own.sort(key=lambda one: one.settings["demos"])
+    np.testing.assert_allclose(x, [0, 1, 2, 3])
+    np.testing.assert_allclose(y, [one.improvement.mean() for one in own])
+    (bc,) = [one.improvement.mean() for one in found if (one.task, one.method, one.dataset) == ("ant", "bc", "bc-5")]
+    assert any(np.allclose(one.get_ydata(), bc) for one in axis.lines)
+    assert style.LABELS["awr"] not in {one.get_label() for one in axis.lines}
     style.plt.close(figure)
 
 
