@@ -135,8 +135,8 @@ def holm(p: Sequence[float]) -> np.ndarray:
 def summarise(results: Sequence[Result]) -> list[Row]:
     """A row a method of a suite, best first; those that lack cells of others come after all that have them.
 
-    A method shares the rank of the one above it unless they differ: Welch's test over the tasks that both have, Holm's
-    correction over all such pairs. Nothing is known of the difference where a task has one seed: there, order is rank.
+    A method shares the rank of the best that has it unless they differ: Welch's test over the tasks that both have,
+    Holm's correction over all pairs. Nothing is known of the difference where a task has one seed: there, order is rank.
     """
     if len(suites := {result.suite for result in results}) > 1:
         raise UserError(f"results of several suites, {', '.join(sorted(suites))}; a summary is of one")
@@ -146,11 +146,12 @@ def summarise(results: Sequence[Result]) -> list[Row]:
     rows = [_row(method, scores[method], cells, methods.get("bc", {}), union) for method, cells in methods.items()]
     rows.sort(key=lambda row: (row.missing > 0, -row.score.mean, row.method))
 
-    pairs = list(itertools.pairwise(rows))
-    p = holm([_p_value(scores, above, row) for above, row in pairs])
+    pairs = list(itertools.combinations(range(len(rows)), 2))
+    p = dict(zip(pairs, holm([_p_value(scores, rows[above], rows[i]) for above, i in pairs]), strict=True))
+    best = 0
     for i in range(1, len(rows)):
-        shared = p[i - 1] > LEVEL
-        rows[i] = rows[i]._replace(rank=rows[i - 1].rank if shared else i + 1)
+        best = best if p[best, i] > LEVEL else i
+        rows[i] = rows[i]._replace(rank=best + 1)
     return rows
 
 

@@ -150,7 +150,7 @@ _suites = (
     Suite(
         "small-halfcheetah",
         "the same on a third, with the paper's networks, for clones of less fall short: halfcheetah",
-        grid(("halfcheetah",), ("bc", "vfo-bin", "awr"), ladder(20, 50, 100)),
+        grid(("halfcheetah",), ("bc", "vfo-bin", "awr"), ladder(5, 20, 50, 100)),
         SMALL
         | {"hidden": (512, 512), "batch_size": 256, "learning_rate": 1e-3, "steps": 60_000, "seeds": 2}
         | {"final_episodes": 100},

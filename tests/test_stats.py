@@ -286,13 +286,20 @@ def test_order_and_ranks():
 
 
 def test_ranks_allow_for_the_number_of_tests():
-    """Steps that alone would be significant are not as three of three: Holm's first factor."""
-    steps = [np.array([-0.1, -0.05, 0.02, 0.13]) + 0.12 * i for i in range(4)]
-    p = [stats.difference([a, a], [b, b])[1] for a, b in itertools.pairwise(steps)]
-    assert max(p) < 0.05 < 3 * min(p)
-    every = [row for name, step in zip("abcd", steps, strict=True) for row in results(name, *step)]
-    assert [row.rank for row in stats.summarise(every[:12])] == [1, 2]  # of a and b
-    assert [row.rank for row in stats.summarise(every)] == [1, 1, 1, 1]
+    """A step that alone would be significant is not as one of six: Holm's factors."""
+    step = np.array([-0.1, -0.05, 0.02, 0.13])
+    p = stats.difference([step, step], [step + 0.12, step + 0.12])[1]
+    assert p < 0.05 < 3 * p
+    two = results("a", *step) + results("b", *(step + 0.12))
+    assert [row.rank for row in stats.summarise(two)] == [1, 2]
+    assert [row.rank for row in stats.summarise(two + results("c", *step) + results("d", *step))] == [1, 1, 1, 1]
+
+
+def test_a_noisy_method_bridges_no_ranks():
+    """It is like the one above and the one below, which are not like each other."""
+    noisy = results("bco", -0.4, 0.1, 0.6)
+    rows = stats.summarise(results("bc", -0.2, -0.19, -0.21) + noisy + results("awr", 0.3, 0.29, 0.31))
+    assert [(row.method, row.rank) for row in rows] == [("awr", 1), ("bco", 1), ("bc", 3)]
 
 
 def test_single_seeds_share_no_rank():
