@@ -74,10 +74,10 @@ EXPERT_halfcheetah := --num-updates 520000 --seed 1
 EXPERT_hopper := --num-updates 400000 --target-entropy 0.5
 EXPERT_walker2d := --num-updates 240000
 
-experts: setup  ## train the experts anew (hours)
+experts: setup  ## train the experts anew, into runs/experts (hours)
 	$(foreach task,$(TASKS),$(PY) -m data_gen.experts --task $(task) $(EXPERT_$(task)) &&) true
 
-ladder: setup  ## train the behaviour policies anew (hours)
+ladder: setup  ## train the behaviour policies anew, clones of the shipped experts, into runs/ladder (hours)
 	for task in $(TASKS); do $(PY) -m data_gen.ladder --task $$task || exit 1; done
 
 plots: setup  ## draw every figure from the files in the repository

@@ -63,7 +63,7 @@ class Config:
     """Discount factor."""
     target_rate: float = 0.005
     """Rate at which the target critics follow the critics."""
-    out: Path = Path(".cache/experts")
+    out: Path = Path("runs/experts")
     """Folder of checkpoints, curve and policy, `<out>/<task>`."""
     ship: bool = False
     """Replace the policy and the reference returns that ship with the package."""

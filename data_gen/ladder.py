@@ -38,7 +38,7 @@ class Config:
     """Updates between checkpoints and lines of progress."""
     eval_episodes: int = 100
     """Episodes by which each policy's quality is told."""
-    out: Path = Path(".cache/ladder")
+    out: Path = Path("runs/ladder")
     """Folder of checkpoints and policies, `<out>/<task>`."""
     ship: bool = False
     """Replace the policies that ship with the package."""

@@ -138,7 +138,7 @@ def drop(folder, datasets: list[str]) -> None:
 
 def collect(task, policy_file, name: str, seeds: str, episodes: int) -> None:
     """Play a learned policy and store what it did as a dataset of that name."""
-    from sibench import policies, provenance
+    from sibench import files, policies, provenance
     from sibench.data import storage
     from sibench.data.collect import play
     from sibench.evaluation import policy_act
@@ -159,7 +159,8 @@ def collect(task, policy_file, name: str, seeds: str, episodes: int) -> None:
         "num_episodes": episodes,
         "command": provenance.command(),
     }
-    storage.write(id, play(task, policy_act(policy.network, "sample"), policy.params, card))
+    with files.sole_user(storage.folder(id), wait=True):
+        storage.write(id, play(task, policy_act(policy.network, "sample"), policy.params, card))
 
 
 if __name__ == "__main__":

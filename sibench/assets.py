@@ -1,7 +1,7 @@
-"""The policies and reference returns that ship with the package, in `sibench/assets/<task>/`."""
+"""The policies and reference returns that ship with the package, in `sibench/assets/<task>/`, and their hashes."""
 
 import functools
-import json
+import hashlib
 import re
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,8 @@ from sibench.errors import UserError, unknown
 from sibench.ids import sources, twin
 
 ASSETS = Path(__file__).parent / "assets"
+MANIFEST = "manifest.json"
+"""Of each task: file -> sha256, of every file that ships."""
 
 
 def path(task: str, source: str) -> Path:
@@ -40,7 +42,22 @@ def _require(task: str, source: str) -> Path:
             f"{task} has no shipped policy '{source}' ({file}.json); train it: "
             f"python -m data_gen.{program} --task {task} --ship"
         )
+    for suffix in (".safetensors", ".json"):
+        _read(file.with_suffix(suffix))
     return file
+
+
+def _read(file: Path) -> bytes:
+    """What is in a file, if that is what was shipped."""
+    content = file.read_bytes()
+    if hashlib.sha256(content).hexdigest() != _manifest(file.parent).get(file.name):
+        raise UserError(f"{file} differs from its sha256 in {MANIFEST}: get the package anew, or ship it again")
+    return content
+
+
+def _manifest(folder: Path) -> dict[str, str]:
+    file = folder / MANIFEST
+    return dict(files.from_json(file.read_bytes())) if file.exists() else {}
 
 
 def load_policy(task: str, source: str):
@@ -52,17 +69,21 @@ def load_policy(task: str, source: str):
 
 def policy_sha256(task: str, source: str) -> str:
     """The hash of its weights."""
-    return json.loads(_require(task, source).with_suffix(".json").read_bytes())["weights_sha256"]
+    return files.from_json(_require(task, source).with_suffix(".json").read_bytes())["weights_sha256"]
 
 
 def ship(task: str, *files_to_ship: Path) -> None:
-    """Put files among those that ship with the package, each whole or not at all."""
+    """Put files among those that ship with the package; one that is not all there is not taken for one that is."""
+    hashes = _manifest(path(task, MANIFEST).parent)
     for file in files_to_ship:
-        files.write_atomic(path(task, file.name), file.read_bytes())
+        content = file.read_bytes()
+        files.write_atomic(path(task, file.name), content)
+        hashes[file.name] = hashlib.sha256(content).hexdigest()
+    files.write_atomic(path(task, MANIFEST), files.to_json(dict(sorted(hashes.items()))))
 
 
 @functools.cache
 def references(task: str) -> dict[str, Any] | None:
     """Returns of the uniform-random and the expert policy, each with n, std, engine and seeds; None if not measured."""
     file = ASSETS / twin(task) / "references.json"
-    return json.loads(file.read_bytes()) if file.exists() else None
+    return files.from_json(_read(file)) if file.exists() else None

@@ -35,6 +35,9 @@ def run(main: Callable[..., Any], config_type: Any, prog: str, default: Any = No
         where = f" {error.filename}" if error.filename else ""
         print(f"error: {error.strerror or error}:{where}", file=sys.stderr)
         sys.exit(2)
+    except MemoryError as error:
+        print(f"error: not enough memory: {error}", file=sys.stderr)
+        sys.exit(2)
     except RuntimeError as error:  # of a compiled program that called back, to draw frames or to read them
         if (said := re.search(r"UserError: (.*)", str(error))) is None:
             raise

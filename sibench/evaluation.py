@@ -62,6 +62,10 @@ def evaluate(
             raise UserError(
                 f"the policy takes {policy.obs_dim} observations; {task} has {environment.observation_size}"
             )
+        if policy.network.action_dim != environment.action_size:
+            raise UserError(
+                f"the policy has actions of {policy.network.action_dim} numbers; {task} needs {environment.action_size}"
+            )
         played = rollout(environment, policy_act(policy.network, mode), policy.params, seed)
     else:
         played = rollout(environment, policy, None, seed, on_host=True)

@@ -28,7 +28,7 @@ def to_json(value: Any) -> bytes:
 
 
 def from_json(content: bytes | str) -> Any:
-    """Strict: NaN, infinities, and a name given twice are refused (ValueError)."""
+    """Strict: NaN, infinities, what no 64 bits hold, and a name given twice are refused (ValueError)."""
 
     def refuse(constant: str) -> None:
         raise ValueError(f"{constant} is not a number of JSON")
@@ -40,10 +40,18 @@ def from_json(content: bytes | str) -> Any:
 
     def finite(number: str) -> float:
         if not math.isfinite(value := float(number)):
-            raise ValueError(f"{number} is too large")
+            raise ValueError(f"{number[:20]} is too large")
         return value
 
-    return json.loads(content, parse_constant=refuse, object_pairs_hook=once, parse_float=finite)
+    def whole(number: str) -> int:
+        if len(number) > 20 or not -(2**63) <= (value := int(number)) < 2**64:
+            raise ValueError(f"{number[:20]} is too large")
+        return value
+
+    try:
+        return json.loads(content, parse_constant=refuse, object_pairs_hook=once, parse_float=finite, parse_int=whole)
+    except RecursionError:
+        raise ValueError("its brackets are nested too deeply") from None
 
 
 def write_atomic(path: Path, content: bytes | memoryview) -> None:
@@ -111,6 +119,9 @@ def sole_user(folder: Path, wait: bool = False) -> Iterator[None]:
     except Timeout:
         raise UserError(f"another process is at work in {folder}; wait for it or choose another folder") from None
     try:
+        for aside in folder.parent.glob(f".{folder.name}.*.old.tmp"):  # of one killed between the renames of _exchange
+            if not folder.exists():
+                os.replace(aside, folder)
         for left_by_the_dead in [*folder.parent.glob(f".{folder.name}.*.tmp"), *folder.rglob(".*.tmp")]:
             if left_by_the_dead.is_dir():
                 shutil.rmtree(left_by_the_dead, ignore_errors=True)

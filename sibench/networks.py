@@ -169,7 +169,9 @@ class Categorical(NamedTuple):
         return jnp.take_along_axis(log_probs, index[..., None], axis=-1)[..., 0].sum(-1)
 
     def _centre(self, index: jax.Array) -> jax.Array:
-        return 2 * index / (self.logits.shape[-1] - 1) - 1.0
+        """Of these bins; NaN where the network is not finite, so that no such action passes for a true one."""
+        centre = 2 * index / (self.logits.shape[-1] - 1) - 1.0
+        return jnp.where(jnp.isfinite(self.logits).all(-1), centre, jnp.nan)
 
 
 class TanhGaussian(NamedTuple):

@@ -5,7 +5,6 @@ architectures below. Loading one runs nobody's code.
 """
 
 import hashlib
-import json
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -103,6 +102,6 @@ def _fields(kind: str) -> set[str]:
 
 def read_description(path: Path) -> dict[str, Any]:
     try:
-        return json.loads(path.with_suffix(".json").read_bytes())
+        return files.from_json(path.with_suffix(".json").read_bytes())
     except ValueError as error:
         raise UserError(f"{path.with_suffix('.json')}: not JSON: {error}") from None

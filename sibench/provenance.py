@@ -24,7 +24,7 @@ def start_run(folder: Path, settings: dict[str, Any], same_code: bool = False) -
     file = folder / "run.json"
     settings = json.loads(json.dumps(settings, default=str))
     if file.exists():
-        before = json.loads(file.read_bytes())
+        before = _begun(file)
         known = before["settings"]
         other = {name: known.get(name) for name in known.keys() | settings if known.get(name) != settings.get(name)}
         if other:
@@ -40,6 +40,17 @@ def start_run(folder: Path, settings: dict[str, Any], same_code: bool = False) -
     run = {"settings": settings, "code": code_version(), "versions": versions()}
     files.write_atomic(file, files.to_json(run))
     return run
+
+
+def _begun(file: Path) -> dict[str, Any]:
+    try:
+        before = dict(files.from_json(file.read_bytes()))
+        if {"settings", "code", "versions"} <= before.keys() and isinstance(before["settings"], dict):
+            return before
+        why = "it lacks some of settings, code and versions"
+    except (ValueError, TypeError) as error:
+        why = error
+    raise UserError(f"{file}: does not describe a run: {why}; choose another --out, or delete {file.parent}")
 
 
 @functools.cache

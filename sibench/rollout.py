@@ -206,7 +206,7 @@ def _physics_state(lanes: _Lanes) -> np.ndarray:
 def _on_host(step, lanes: _Lanes, act: Callable, task: Task) -> tuple[_Lanes, _Step]:
     trace = []
     for _ in range(CHUNK):
-        action = act(np.asarray(lanes.state.obs))
+        action = act(np.array(lanes.state.obs))  # a copy, for it to do with as it likes
         action = action.detach().cpu() if hasattr(action, "detach") else action  # a torch tensor
         action = np.asarray(action, np.float32)
         expected = (lanes.active.shape[0], task.action_size)

@@ -136,7 +136,8 @@ def summarise(results: Sequence[Result]) -> list[Row]:
     """A row a method of a suite, best first; those that lack cells of others come after all that have them.
 
     A method shares the rank of the best that has it unless they differ: Welch's test over the tasks that both have,
-    Holm's correction over all pairs. Nothing is known of the difference where a task has one seed: there, order is rank.
+    Holm's correction over all pairs. Where a task has one seed nothing is known of the difference: there, order is
+    rank.
     """
     if len(suites := {result.suite for result in results}) > 1:
         raise UserError(f"results of several suites, {', '.join(sorted(suites))}; a summary is of one")

@@ -379,9 +379,14 @@ def bad_offsets(file, tmp_path):
     file["offsets"][1] = file["offsets"][2] + 1
 
 
+def wrapping_offsets(file, tmp_path):
+    """Differences of these are positive in 64 bits."""
+    file["offsets"][1:3] = [-(2**63), -3]
+
+
 ATTACKS = [
     *(external_storage, external_link, soft_link, virtual_dataset, huge_shape, object_dtype, time_type),
-    *(wrong_dtype, wrong_rows, group_in_place, extra_key, other_filter, huge_chunk, bad_offsets),
+    *(wrong_dtype, wrong_rows, group_in_place, extra_key, other_filter, huge_chunk, bad_offsets, wrapping_offsets),
 ]
 
 
@@ -406,6 +411,12 @@ def test_bad_datasets_are_made_again_and_told_apart(root):
     assert listed.returncode == 0 and "random-n20-v1" in listed.stdout and "passing over" in listed.stderr
 
 
+def test_a_mixture_without_its_parts_says_how_to_make_both(data_root):
+    both = "hopper/expert-n20-v1 and hopper/random-n20-v1"
+    with pytest.raises(UserError, match=rf"{both}, not in .*--dataset mix-300 --episodes 20"):
+        sibench.load("hopper/mix-300-n20")
+
+
 @pytest.mark.parametrize("name", ["card.json", "MANIFEST.json"])
 @pytest.mark.parametrize("content", ["[" * 100_000, "[]", "3", "{}", '{"return_mean": 1}'])
 def test_cards_and_manifests_of_another_form_are_refused(root, name, content):
@@ -418,7 +429,7 @@ def test_cards_and_manifests_of_another_form_are_refused(root, name, content):
 
 
 @pytest.mark.parametrize("name", ["return_mean", "return_std", "num_steps", "quality"])
-@pytest.mark.parametrize("value", ["x", [1], {}, float("nan")])
+@pytest.mark.parametrize("value", ["x", [1], {}, float("nan"), 10**400])
 def test_cards_with_other_than_numbers_are_refused(root, name, value):
     card = json.loads((stored(root) / "card.json").read_bytes())
     (stored(root) / "card.json").write_text(json.dumps(card | {name: value}))
@@ -517,9 +528,25 @@ def seed_of_text(file, tmp_path):
     file["episode_0"].attrs["seed"] = "x"
 
 
+def seed_below_zero(file, tmp_path):
+    file["episode_0"].attrs["seed"] = -1
+
+
+def observation_moved(file, tmp_path):
+    """To the next episode: in sum there are as many as there should be."""
+    first, second = (file[f"episode_{i}"] for i in range(2))
+    rows = [group["observations"][()] for group in (first, second)]
+    for group, content in ((first, rows[0][:-1]), (second, np.concatenate([rows[0][-1:], rows[1]]))):
+        del group["observations"]
+        group["observations"] = content
+
+
 @pytest.mark.parametrize(
     "attack",
-    [*map(in_first_episode, (external_storage, external_link, virtual_dataset)), no_rewards, rewards_cut, seed_of_text],
+    [
+        *map(in_first_episode, (external_storage, external_link, virtual_dataset)),
+        *(no_rewards, rewards_cut, seed_of_text, seed_below_zero, observation_moved),
+    ],
 )
 def test_hostile_minari_is_refused(root, minari_root, tmp_path, attack):
     path = minari_file(tmp_path / "minari")

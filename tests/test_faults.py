@@ -1,5 +1,6 @@
 """Killed, full, read-only, raced: afterwards the old file or the whole new one, and the same numbers as undisturbed."""
 
+import dataclasses
 import os
 import random
 import resource
@@ -15,7 +16,7 @@ import numpy as np
 import pytest
 from conftest import REPO, command
 
-from sibench import checkpoint, files, provenance
+from sibench import checkpoint, cli, files, provenance
 from sibench.data import storage
 from sibench.data.collect import build
 from sibench.errors import UserError
@@ -322,6 +323,16 @@ def test_a_folder_has_one_user_and_no_leftovers(tmp_path):
             pass
 
 
+def test_a_folder_is_put_back_if_its_exchange_was_cut_short(tmp_path):
+    """Where folders cannot swap names at one stroke: killed after the old one stepped aside."""
+    for name in (".data.abc.old.tmp", ".data.abc.tmp"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "file").write_text("old" if "old" in name else "new")
+    with files.sole_user(tmp_path / "data"):
+        assert (tmp_path / "data" / "file").read_text() == "old"
+    assert sorted(path.name for path in tmp_path.iterdir() if path.suffix != ".lock") == ["data"]
+
+
 def test_an_interrupted_write_leaves_nothing(tmp_path):
     (tmp_path / "file").write_text("old")
     with pytest.raises(RuntimeError), files.atomic_folder(tmp_path / "folder") as temporary:
@@ -331,6 +342,30 @@ def test_an_interrupted_write_leaves_nothing(tmp_path):
         files.write_atomic(tmp_path / "file", "not bytes")
     assert [p.name for p in tmp_path.iterdir()] == ["file"]
     assert (tmp_path / "file").read_text() == "old"
+
+
+@pytest.mark.parametrize("content", ["", "[1]", "{}", "[" * 100_000])
+def test_a_run_that_cannot_be_read_is_said(tmp_path, content):
+    (tmp_path / "run.json").write_text(content)
+    with pytest.raises(UserError, match=r"run\.json: does not describe a run: .*choose another --out"):
+        provenance.start_run(tmp_path, {"seed": 1})
+
+
+def test_too_little_memory_is_said(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["program"])
+
+    def main(config):
+        raise MemoryError("Unable to allocate 410. GiB")
+
+    with pytest.raises(SystemExit) as end:
+        cli.run(main, Nothing, "program")
+    assert end.value.code == 2
+    assert capsys.readouterr().err == "error: not enough memory: Unable to allocate 410. GiB\n"
+
+
+@dataclasses.dataclass
+class Nothing:
+    """No settings."""
 
 
 def test_json_holds_no_nan():

@@ -150,6 +150,33 @@ def test_odd_architectures_are_refused(stored, architecture):
         policies.load(stored)
 
 
+def test_a_description_of_brackets_is_refused(stored):
+    stored.with_suffix(".json").write_text("[" * 100_000)
+    with pytest.raises(UserError, match="nested too deeply"):
+        policies.load(stored)
+
+
+def test_what_ships_is_what_was_shipped(tmp_path, monkeypatch):
+    """A description that says another network for the same weights, or another return, is not taken."""
+    shipped = assets.path("hopper", "bc-1")
+    monkeypatch.setattr(assets, "ASSETS", tmp_path)
+    originals = [shipped.with_suffix(suffix) for suffix in (".safetensors", ".json")]
+    assets.ship("hopper", *originals, shipped.parent / "references.json")
+    assert assets.load_policy("hopper", "bc-1").network.kernel_width == 0.1
+    for name, (old, new) in {"bc-1.json": ('width": 0.1', 'width": 0.3'), "references.json": ("3", "4")}.items():
+        content = (tmp_path / "hopper" / name).read_text()
+        assert old in content
+        (tmp_path / "hopper" / name).write_text(content.replace(old, new))
+    for read in (assets.load_policy, assets.policy_sha256):
+        with pytest.raises(UserError, match=r"bc-1.json differs from its sha256 in manifest.json: .* ship it again"):
+            read("hopper", "bc-1")
+    assets.references.cache_clear()
+    with pytest.raises(UserError, match=r"references\.json differs"):
+        assets.references("hopper")
+    assets.ship("hopper", *originals)
+    assert assets.load_policy("hopper", "bc-1").obs_dim == 11
+
+
 def test_odd_weights_are_refused(stored):
     weights = safetensors.numpy.load_file(stored.with_suffix(".safetensors"))
     name = sorted(weights)[0]

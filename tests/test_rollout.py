@@ -12,6 +12,8 @@ from sibench import tasks
 from sibench.data.collect import uniform_act
 from sibench.errors import UserError
 from sibench.evaluation import evaluate
+from sibench.networks import BinsPolicy
+from sibench.policies import Policy
 from sibench.rollout import BLOCKS, _compiled, keys_of, rollout, seeds
 
 
@@ -113,6 +115,17 @@ def test_a_nonfinite_action_ends_its_episode_and_is_counted():
     assert np.isfinite(result.returns).all()
 
 
+@pytest.mark.parametrize("mode", ["sample", "mode"])
+@pytest.mark.parametrize("source", ["bc-10", "expert"])
+def test_weights_that_are_not_finite_play_no_actions(source, mode):
+    """Nor do finite ones that overflow on the way."""
+    policy = sibench.load_policy("hopper", source)
+    for bad in (np.nan, 1e30):
+        params = jax.tree.map(lambda leaf, bad=bad: leaf * bad, policy.params)
+        result = evaluate(policy._replace(params=params), "hopper", 3, mode=mode, engine="c")
+        assert result.num_nonfinite == 3 and np.isfinite(result.returns).all()
+
+
 def test_evaluate_takes_any_callable():
     """NumPy, JAX, and what has `detach`, as torch tensors do: the same actions give the same returns."""
 
@@ -151,3 +164,17 @@ def test_evaluate_a_saved_policy():
     assert (other_block.returns != first.returns).any()
     with pytest.raises(UserError, match="takes 11 observations; halfcheetah has 17"):
         evaluate(policy, "halfcheetah", 3, engine="c")
+    narrow = BinsPolicy(1, (4,))
+    policy = Policy(narrow, narrow.init(jax.random.key(0), jnp.zeros((1, 11))), 11)
+    with pytest.raises(UserError, match="actions of 1 numbers; hopper needs 3"):
+        evaluate(policy, "hopper", 3, engine="c")
+
+
+def test_a_callable_may_write_into_what_it_sees():
+    def policy(obs):
+        obs -= 0.1
+        return np.tanh(obs[:, :3])
+
+    changed = evaluate(policy, "hopper", 3, engine="c")
+    same = evaluate(lambda obs: np.tanh(obs[:, :3] - np.float32(0.1)), "hopper", 3, engine="c")
+    np.testing.assert_array_equal(changed.returns, same.returns)

@@ -1,6 +1,5 @@
 """Statistics: against other computations of the same, numbers worked out by hand, and simulation."""
 
-import itertools
 import math
 
 import numpy as np

@@ -148,8 +148,13 @@ def load_privileged(dataset: str, *, build: bool = False) -> Dataset:
 
 def _mix(id: Id, build: bool) -> Dataset:
     """A view on expert and random: the first of each, in the ratio of the id."""
-    from sibench.data.collect import statistics
+    from sibench.data import storage
+    from sibench.data.collect import parts, statistics
 
+    if missing := [str(part) for part in parts(id) if not build and not storage.folder(part).exists()]:
+        raise UserError(
+            f"{id} is made of {' and '.join(missing)}, not in {storage.root()}; make it: {storage.command(id)}"
+        )
     share = id.number * id.episodes // EPISODES
     expert, random = (
         load_privileged(str(Id(id.task, source, id.episodes)), build=build) for source in ("expert", "random")

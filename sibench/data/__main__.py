@@ -193,6 +193,7 @@ def verify(texts: tuple[str, ...], replays: int) -> None:
 
 
 def store(text: str, read) -> None:
+    from sibench import files
     from sibench.data import storage
     from sibench.data.collect import statistics
     from sibench.errors import UserError
@@ -201,9 +202,10 @@ def store(text: str, read) -> None:
     id = parse_id(text)
     if id.kind != "other":
         raise UserError(f"{id} names a dataset of the benchmark's own; call imported data something else")
-    dataset = read(id.task)
-    card = dataset.card | {"id": str(id)} | statistics(dataset, id.task)
-    print(f"{id}: {dataset.num_episodes} episodes in {storage.write(id, dataset._replace(card=card))}")
+    with files.sole_user(storage.folder(id), wait=True):
+        dataset = read(id.task)
+        card = dataset.card | {"id": str(id)} | statistics(dataset, id.task)
+        print(f"{id}: {dataset.num_episodes} episodes in {storage.write(id, dataset._replace(card=card))}")
 
 
 if __name__ == "__main__":

@@ -86,11 +86,14 @@ def from_minari(minari_id: str, task: str) -> Dataset:
             "actions": [e.actions for e in episodes],
             "rewards": [e.rewards for e in episodes],
         }
-        flags = [(len(e.rewards), len(e.actions), len(e.terminations), len(e.truncations)) for e in episodes]
-    except (AssertionError, AttributeError, *storage.UNREADABLE) as error:
+        flags = [
+            (len(e.observations) - 1, len(e.rewards), len(e.actions), len(e.terminations), len(e.truncations))
+            for e in episodes
+        ]
+    except (AssertionError, AttributeError, ImportError, OverflowError, *storage.UNREADABLE) as error:
         raise UserError(f"{folder}: not a Minari dataset that can be read: {error or 'it is incomplete'}") from None
     if not episodes or any(len(set(lengths)) > 1 for lengths in flags):
-        raise UserError(f"{folder}: it has no episodes, or one whose arrays differ in length")
+        raise UserError(f"{folder}: it has no episodes, or one whose arrays do not fit together in length")
     if not all(isinstance(array, np.ndarray) for arrays in columns.values() for array in arrays):
         raise UserError(f"'{minari_id}' has structured observations or actions; only flat arrays fit")
     rounded = sorted({str(array.dtype) for arrays in columns.values() for array in arrays} - {"float32"})

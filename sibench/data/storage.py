@@ -7,7 +7,6 @@ terabytes in a kilobyte, so nothing is followed and every shape is checked befor
 
 import hashlib
 import io
-import json
 from pathlib import Path
 from typing import Any
 
@@ -98,7 +97,7 @@ def read_card(id: Id) -> dict[str, Any]:
         hint = f"make it: {command(id)}" if id.kind != "other" else f"{meant}import or write it first"
         raise UserError(f"dataset {id} is not in {root()}; {hint}")
     try:
-        manifest = json.loads((path / MANIFEST).read_bytes())
+        manifest = files.from_json((path / MANIFEST).read_bytes())
         card_bytes = (path / CARD).read_bytes()
         if hashlib.sha256(card_bytes).hexdigest() != manifest[CARD]:
             raise ValueError(f"{CARD} differs from its sha256")
@@ -259,7 +258,7 @@ def _is_link(group, name: str) -> bool:
 def inconsistency(columns: dict[str, np.ndarray]) -> str | None:
     """What is wrong with the arrays of a dataset, if anything."""
     offsets = columns["offsets"]
-    if offsets.ndim != 1 or len(offsets) < 2 or offsets[0] != 0 or (np.diff(offsets) < 1).any():
+    if offsets.ndim != 1 or len(offsets) < 2 or offsets[0] != 0 or (offsets[1:] <= offsets[:-1]).any():
         return "offsets must start at 0 and grow by at least one step an episode"
     num_steps, num_episodes = int(offsets[-1]), len(offsets) - 1
     rows = dict.fromkeys(("actions", "rewards", "terminal", "truncated"), num_steps)
