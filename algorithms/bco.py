@@ -32,7 +32,8 @@ class Config(RunConfig):
     inverse_steps: int = 200_000
     """Updates of the inverse model. The paper names no number."""
     label: Literal["mode", "sample"] = "mode"
-    """How an action is taken from the inverse model: its most likely bin or a draw (the paper does not say)."""
+    """How an action is taken from the inverse model: its most likely bin, which adds no noise to what is cloned, or a
+    draw, which keeps its spread (the paper does not say)."""
 
     def __post_init__(self):
         super().__post_init__()

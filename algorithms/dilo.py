@@ -39,7 +39,10 @@ class Config(RunConfig):
     discount: float = 0.99
     """gamma."""
     conservatism: float = 0.995
-    """kappa, the share of the dual's terms against that of V on background pairs; the authors' code has 0.8."""
+    """kappa, the share of the dual's terms against that of V on background pairs: the paper's, at this beta and gamma.
+
+    The authors' code has 0.8, under which V of background goes to -10 000 and no weight is left (above).
+    """
     mixture: float = 0.5
     """beta, the share of expert pairs."""
     temperature: float = 10.0

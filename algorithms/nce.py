@@ -18,8 +18,9 @@ first, then frozen:
     (5) L_v   = E_{(1 - alpha) D_E + alpha D_B} (v(s) - 1[E] - gamma b(s'))^2,     b = (1 - d) v- + d 1[E] / (1 - gamma)
     (6) L_om  = E_B (phi'omega - gamma b(s'))^2,     L_pi = - E_B exp((phi'omega - v(s)) / lambda) log pi(a | s)
 
-Against the development code: no online replay (kappa = 0), absorbing-state flag or orthogonal regulariser; networks of
-VfO; negatives of all pairs of a batch; pi's gradient also through phi; slopes in (3) between expert and background.
+Against the development code: no online replay (kappa = 0), absorbing-state flag or orthogonal regulariser; VfO's nets,
+but a tanh-Gaussian pi against nu; negatives of all pairs of a batch; pi's gradient also through phi; slopes in (3)
+between expert and background. --learning-rate is not that of nu, nor of pi in (3).
 
     python algorithms/nce.py --task hopper --dataset bc-10 --variant value
 """
@@ -58,7 +59,7 @@ class Config(RunConfig):
     policy_learning_rate: float = 1e-5
     """Adam learning rate of the policy trained against nu (development code)."""
     candidates: int = 16
-    """Draws from pi_B among which (4) chooses, for each expert step and update (inverse)."""
+    """Draws from pi_B among which (4) chooses, anew for each expert step and update (inverse)."""
     mixture: float = 0.5
     """alpha, the share of background steps in (5) (value)."""
     temperature: float = 1.0
@@ -113,8 +114,9 @@ def make(config: Config, spec: Spec) -> Algorithm:
     against_nu = config.variant != "value"
     policy = GaussianPolicy(spec.action_dim, config.hidden) if against_nu else clone
     optimiser, repr_adam = adam(config), adam(config, config.repr_steps)
-    nu_adam, forever = optax.adam(config.nu_learning_rate), config.terminal_rule / (1 - config.discount)
-    policy_adam, half = optax.adam(config.policy_learning_rate) if against_nu else optimiser, config.batch_size // 2
+    nu_adam = adam(config, rate=config.nu_learning_rate)
+    policy_adam = adam(config, rate=config.policy_learning_rate) if against_nu else optimiser
+    half, forever = config.batch_size // 2, config.terminal_rule / (1 - config.discount)
 
     def phi(model_params, obs, action):
         return phi_net.apply(model_params["phi"], obs, action=action) / config.features**0.5
@@ -125,10 +127,9 @@ def make(config: Config, spec: Spec) -> Algorithm:
     def init(data, key):
         phi_key, mu_key, clone_key, zeta_key, omega_key, value_key, policy_key = jax.random.split(key, 7)
         obs, action, stats = data.background.observations[:1], data.background.action[:1], data.background.stats
-        pair = {"phi": phi_net.init(phi_key, obs, action=action), "mu": mu_net.init(mu_key, obs)}
-        nu_params = {"omega": jax.random.normal(omega_key, (config.features,))}
-        nu_params |= {"zeta": zeta.init(zeta_key, obs, action=action)} if against_nu else {}
-        pair, nu_params = with_stats(pair, stats), with_stats(nu_params, stats)
+        pair = with_stats({"phi": phi_net.init(phi_key, obs, action=action), "mu": mu_net.init(mu_key, obs)}, stats)
+        zeta_params = {"zeta": zeta.init(zeta_key, obs, action=action)} if against_nu else {}
+        nu_params = with_stats({"omega": jax.random.normal(omega_key, (config.features,))} | zeta_params, stats)
         value_model = None if against_nu else init_model(value, optimiser, value_key, stats, obs)
         return State(
             representation=Model(pair, repr_adam.init(pair)),
@@ -147,8 +148,7 @@ def make(config: Config, spec: Spec) -> Algorithm:
 
         def loss_repr(params):
             steps, successors = phi(params, batch.obs, batch.action), mu(params, batch.next_obs)
-            negative = steps @ mu(params, noise).T
-            return repr_loss((steps * successors).sum(-1), negative, config.log_weight)
+            return repr_loss((steps * successors).sum(-1), steps @ mu(params, noise).T, config.log_weight)
 
         model, error = descend(state.representation, repr_adam, loss_repr)
         state, metrics = state.replace(representation=model), {"repr_loss": error}

@@ -156,9 +156,9 @@ def effective_share(weight: jax.Array) -> jax.Array:
     return weight.sum() ** 2 / jnp.maximum((weight**2).sum(), 1e-6) / len(weight)
 
 
-def adam(config: RunConfig, steps: int | None = None) -> optax.GradientTransformation:
+def adam(config: RunConfig, steps: int | None = None, rate: float | None = None) -> optax.GradientTransformation:
     """The optimiser of every network; `steps` are those of its phase, if that is not the main one."""
-    rate = config.learning_rate
+    rate = config.learning_rate if rate is None else rate
     if config.schedule == "cosine":
         rate = optax.cosine_decay_schedule(rate, steps or config.steps)
     if isinstance(config.weight_decay, float) and config.weight_decay == 0:  # not a swept one

@@ -22,7 +22,10 @@ log = logging.getLogger(__name__)
 
 
 def save(folder: Path, step: int, state: Any, notes: Any = None) -> None:
-    """Write `state`, with notes in JSON, as `folder/<step>`, whole or not at all, and drop all but the newest ones."""
+    """Write `state`, with notes in JSON, as `folder/<step>`, whole or not at all, and drop all but the newest ones.
+
+    Later steps than this are damaged ones, or `restore` had gone on from there: they are dropped too.
+    """
     folder = folder.resolve()
     folder.mkdir(parents=True, exist_ok=True)
     size, free = sum(leaf.nbytes for leaf in jax.tree.leaves(state)), shutil.disk_usage(folder).free
@@ -34,8 +37,11 @@ def save(folder: Path, step: int, state: Any, notes: Any = None) -> None:
         files.write_atomic(temporary / NOTES, files.to_json(notes))
         manifest = {str(p.relative_to(temporary)): files.sha256(p) for p in sorted(temporary.rglob("*")) if p.is_file()}
         files.write_atomic(temporary / "MANIFEST.json", files.to_json(manifest))
-    for old in _steps(folder)[:-KEEP]:
-        shutil.rmtree(folder / str(old))
+    steps = _steps(folder)
+    kept = [other for other in steps if other <= step][-KEEP:]
+    for other in steps:
+        if other not in kept:
+            shutil.rmtree(folder / str(other))
 
 
 @contextlib.contextmanager
@@ -76,9 +82,12 @@ def _steps(folder: Path) -> list[int]:
 
 def _damage(checkpoint: Path) -> str | None:
     try:
-        manifest = json.loads((checkpoint / "MANIFEST.json").read_bytes())
-    except (OSError, ValueError) as error:
+        manifest = dict(files.from_json((checkpoint / "MANIFEST.json").read_bytes()))
+    except (OSError, ValueError, TypeError) as error:
         return f"no readable manifest: {error}"
+    there = {str(path.relative_to(checkpoint)) for path in checkpoint.rglob("*") if path.is_file()}
+    if more := there - manifest.keys() - {"MANIFEST.json"}:
+        return f"{min(more)} is not in its manifest"
     for name, digest in manifest.items():
         file = checkpoint / name
         if not file.is_file():

@@ -80,6 +80,8 @@ def code_version() -> str:
 
 def command() -> str:
     """The command line of this process, as it would be typed."""
-    module = getattr(sys.modules["__main__"], "__spec__", None)
-    start = ["python", "-m", module.name] if module else ["python", Path(sys.argv[0]).name]
+    module, file = getattr(sys.modules["__main__"], "__spec__", None), Path(sys.argv[0]).resolve()
+    checkout = Path(__file__).parents[1]
+    inside = file.relative_to(checkout) if file.is_relative_to(checkout) else file.name
+    start = ["python", "-m", module.name] if module else ["python", str(inside)]
     return " ".join([*start, *sys.argv[1:]])

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import inspect
 import os
 import signal
 import sys
@@ -59,6 +60,7 @@ class Run:
         data, self.datasets = load_data(config, self.lanes, self.algorithm.privileges)
         self.hashes = {name: storage.content_sha256(dataset) for name, dataset in self.datasets.items()}
         self.program = Program(make, config, spec, self.lanes, data)
+        self.source = Path(inspect.getfile(make))
         names = ["paired"] if config.paired else config.dataset
         name = "-".join([self.algorithm.name, *names, *([config.swept] if config.sweep else [])])
         self.folder = config.out / self.task.name / name
@@ -74,6 +76,7 @@ class Run:
         """Write down what is run; refuse a folder that holds something else."""
         settings = {name: value for name, value in dataclasses.asdict(self.config).items() if name not in FREE}
         settings |= {"algorithm": self.algorithm.name, "engine": self.task.backend, "datasets": self.hashes}
+        settings["method_sha256"] = files.sha256(self.source) if self.source.exists() else None
         self.provenance = provenance.start_run(self.folder, settings, same_code=True)
 
     def is_finished(self) -> bool:

@@ -4,14 +4,15 @@ import dataclasses
 import functools
 import importlib.util
 import typing
+from pathlib import Path
 
 import jax
 import numpy as np
-from conftest import REPO
 
 from sibench.algorithm import RunConfig
 from sibench.data import Dataset
 
+REPO = Path(__file__).parents[1]  # not conftest's, which sets how XLA compiles: this is used by perf_learners.py too
 FILES = sorted((REPO / "algorithms").glob("[!_]*.py"))
 
 

@@ -170,6 +170,14 @@ def test_awr_without_any_reward_learns():
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves((states[-1].policy.params, metrics)))
 
 
+@pytest.mark.parametrize("variant", ["privileged", "value"])
+def test_nces_rates_have_the_decay(variant):
+    """Of every optimiser, those with rates of their own too."""
+    plain, other = (learn("nce", {"variant": variant, "weight_decay": decay})[0][-1] for decay in (0.0, 0.5))
+    for model in ("nu", "policy"):
+        assert not equal(getattr(plain, model).params, getattr(other, model).params), model
+
+
 def test_effective_share():
     assert effective_share(jnp.ones(8)) == pytest.approx(1)
     assert effective_share(jnp.array([1e-30, 0, 0, 0])) == pytest.approx(0.25)

@@ -202,6 +202,17 @@ def test_a_damaged_checkpoint_is_passed_over(tmp_path, caplog):
     assert checkpoint.restore(tmp_path, state) is None
 
 
+def test_damaged_ones_do_not_crowd_out_good_ones(tmp_path):
+    """Two later ones are damaged, so that a run began anew: what it saves is kept."""
+    for step in (60, 80):
+        checkpoint.save(tmp_path, step, {"x": np.zeros(3)})
+        (tmp_path / str(step) / "MANIFEST.json").write_text("{}")
+    assert checkpoint.restore(tmp_path, {"x": np.zeros(3)}) is None
+    for step in (20, 40):
+        checkpoint.save(tmp_path, step, {"x": np.full(3, step)})
+        assert checkpoint.restore(tmp_path, {"x": np.zeros(3)})[0] == step
+
+
 def test_only_the_newest_checkpoints_are_kept(tmp_path):
     for step in (1, 2, 10):
         checkpoint.save(tmp_path, step, {"x": np.zeros(3)})

@@ -398,6 +398,12 @@ def no_gamma(original):
     return target
 
 
+def undiscounted(original):
+    return lambda reward, terminal, value, next_value, discount, rule: original(
+        reward, terminal, value, next_value / discount, discount, rule
+    )
+
+
 def no_terminals(original):
     return lambda reward, terminal, *rest: original(reward, 0 * terminal, *rest)
 
@@ -430,12 +436,14 @@ MUTANTS = [
     ("vfo", "td_target", no_terminals, lambda: test_vfo_bin(True)),
     ("vfo", "sample", swapped, lambda: test_vfo_bin(True)),
     ("sqil", "td_target", wrong_sign, lambda: test_sqil(True)),
+    ("sqil", "td_target", no_gamma, lambda: test_sqil(False)),
     ("sqil", "sample", swapped, lambda: test_sqil(True)),
     ("awr", "td_target", wrong_sign, lambda: test_awr(True, True)),
     ("awr", "td_target", no_gamma, lambda: test_awr(False, False)),
     ("awr", "td_target", no_terminals, lambda: test_awr(True, False)),
     ("awr", "sample", swapped, lambda: test_awr(False, False)),
     ("smodice", "residual", wrong_sign, lambda: test_smodice("chi2", False)),
+    ("smodice", "residual", undiscounted, lambda: test_smodice("chi2", False)),
     ("smodice", "sample", swapped, lambda: test_smodice("kl", True)),
     ("dilo", "conjugate", mirrored, lambda: test_dilo()),
     ("bco", "sample", swapped, lambda: test_bcos_inverse_is_the_posterior()),

@@ -6,6 +6,7 @@ import json
 import os
 import random
 import re
+import runpy
 import shutil
 import signal
 import subprocess
@@ -58,10 +59,10 @@ def test_batches_are_of_the_lanes_own_dataset():
         assert match.any(1).all() and match.any(0).all()
 
 
-def toy_program(config, lanes, datasets=None, name="vfo"):
+def toy_program(config, lanes, datasets=None, name="vfo", privileges=()):
     datasets = datasets or [dataset(), dataset(lengths=(4, 2, 6), seed=5)]
     backgrounds = [config.dataset.index(lane.dataset) for lane in lanes]
-    data = make_data(datasets, dataset(seed=1), backgrounds)
+    data = make_data(datasets, dataset(seed=1), backgrounds, privileges)
     return Program(module(name).make, config, SPEC, lanes, data)
 
 
@@ -81,6 +82,18 @@ def test_a_lane_does_not_know_its_neighbours(monkeypatch):
     for index in (0, 3, 6):
         alone, _, _ = chunks(config, lanes[index : index + 1])
         assert equal(take(alone, 0), take(together, index))
+    assert not equal(take(together, 0).policy, take(together, 1).policy)
+
+
+@pytest.mark.parametrize("name", [file.stem for file in FILES if file.stem != "vfo"])
+def test_no_methods_lanes_know_their_neighbours(name):
+    config = small(name, dataset=("a", "b"), seeds=1)
+    lanes = lanes_of(config)
+    privileges = module(name).make(config, SPEC).privileges
+    together, _, _ = chunks(config, lanes, 3, name=name, privileges=privileges)
+    alone, _, _ = chunks(config, lanes[1:], 3, name=name, privileges=privileges)
+    for a, b in zip(jax.tree.leaves(take(alone, 0)), jax.tree.leaves(take(together, 1)), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
     assert not equal(take(together, 0).policy, take(together, 1).policy)
 
 
@@ -211,6 +224,21 @@ def test_a_diverged_lane_is_a_row_of_the_result(tmp_path, capsys):
     assert "random-n5-learning_rate-1e+30-seed-0: diverged at update" in capsys.readouterr().out
 
 
+def test_another_loss_is_another_run(tmp_path):
+    """A method's file that has changed, wherever it is, is not taken for the one that made what is there."""
+    source = (REPO / "algorithms" / "bc.py").read_text()
+    assert source.count("return -log_prob.mean()") == 1
+    config = small("bc", out=tmp_path, **TINY)
+    for changed, mutant in enumerate((source, source.replace("-log_prob", "log_prob"))):
+        (tmp_path / "mine.py").write_text(mutant)
+        make = runpy.run_path(str(tmp_path / "mine.py"))["make"]
+        if changed:
+            with pytest.raises(UserError, match=r"holds a run with method_sha256=.*choose another --out"):
+                train.train(config, make)
+        else:
+            train.train(config, make)
+
+
 # --- killed -----------------------------------------------------------------------------------------------------------
 
 ARGS = [
@@ -319,11 +347,13 @@ def test_final_episodes_that_were_tampered_with_are_played_again(undisturbed, tm
 
 
 def kill_and_resume(undisturbed, tmp_path, kills):
+    """Every second one at any moment, its start and what it compiles included; the others about a checkpoint."""
     rng = random.Random(0)
-    for _ in range(kills):
+    for kill in range(kills):
         process = start(tmp_path)
-        wait_for_checkpoint(process, tmp_path)
-        time.sleep(rng.uniform(0, 0.5))
+        if kill % 2 == 0:
+            wait_for_checkpoint(process, tmp_path)
+        time.sleep(rng.uniform(0, 8 if kill % 2 else 0.5))
         process.kill()
         process.wait()
     assert finish(tmp_path) == undisturbed
