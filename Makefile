@@ -50,7 +50,8 @@ test-slow: setup  ## the scientific checks, for hours
 
 bench: setup  ## the quick suite, its figures and its page, in ten minutes on two processors
 	$(PY) -m sibench.bench --suite quick
-	$(PY) plots/improvement.py --suite quick --results runs/results --out runs/figures
+	for figure in improvement returns score convergence; do \
+	  $(PY) plots/$$figure.py --suite quick --results runs/results --out runs/figures || exit 1; done
 	$(PY) -m sibench.leaderboard render
 	@echo "figure: runs/figures/improvement-quick.png   page: runs/site/index.html   results: runs/results/quick"
 
@@ -83,8 +84,12 @@ ladder: setup  ## train the behaviour policies anew, clones of the shipped exper
 plots: setup  ## draw every figure from the files in the repository
 	for figure in plots/*.py; do $(PY) $$figure || exit 1; done
 
-claims: setup  ## what the paper says, and whether it holds in the results of the repository
-	$(PY) -m sibench.claims --suites small small-self-improve
+JUDGED := small small-walker2d small-bimodal small-temperature small-self-improve \
+          small-manipulation small-square small-manipulation-self-improve small-manipulation-images
+
+claims: setup  ## what the paper says of the repository's results, and their page: results/claims.md, leaderboard.html
+	$(PY) -m sibench.claims --suites $(JUDGED) --markdown results/claims.md
+	$(PY) -m sibench.leaderboard render --results results --out results/leaderboard.html
 
 submission: setup  ## make and check a submission (SUITE=quick METHOD=vfo-bin)
 	$(PY) -m sibench.leaderboard new --suite $(SUITE) --method $(METHOD) --policies runs/bench/$(SUITE)/policies

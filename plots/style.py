@@ -387,4 +387,7 @@ def dots(results: Iterable) -> str:
     return DOTS + bars
 
 
-DOTS = "Dots: seeds. Line: mean. Band: its 95 % interval over seeds (Welch's t)."
+DOTS = (
+    "Dots: seeds. Line: mean. Band: its 95 % interval over seeds (Welch's t), which may leave the panel. What lies "
+    "on each other is drawn side by side."
+)

@@ -31,7 +31,7 @@ from sibench.suites import METHODS, Cell
 from sibench.train import FREE
 
 CHECKOUT = Path(sibench.__file__).parents[1]
-DIRECT = (*FREE, "dataset", "build", "checkpoint_every", "evals", "eval_episodes")
+DIRECT = (*FREE, "dataset", "build")
 """Settings that are no part of what a cell's result is made of, or stand elsewhere in it."""
 
 
@@ -205,7 +205,11 @@ def is_fresh(config, cell: Cell, made_of: dict[str, Any]) -> bool:
     file = results.path(config.results, config.suite_name, cell.task, cell.name)
     if not file.exists() or not made_of:
         return False
-    before = results.read(file).raw["made_of"]
+    try:
+        before = dict(results.read(file).raw.get("made_of", {}))
+    except UserError as error:
+        tell(f"{file}: stale: {error}")
+        return False
     other = sorted(name for name in before.keys() | made_of.keys() if before.get(name) != made_of.get(name))
     if other:
         tell(f"{file}: stale: its {' and '.join(other)} changed")

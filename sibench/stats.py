@@ -52,6 +52,7 @@ class Row(NamedTuple):
     cells: int
     missing: int  # cells that other methods have and this one lacks
     diverged: int  # seeds, over all cells
+    detectable: float  # the difference in score to a method as noisy that seeds as many would show four times of five
 
 
 def interval(groups: Sequence[np.ndarray], confidence: float = 0.95) -> Interval:
@@ -181,6 +182,7 @@ def _row(method: str, scores: dict[str, np.ndarray], cells: Cells, bc: Cells, un
         cells=len(cells),
         missing=len(union - cells.keys()),
         diverged=int(sum(cell.diverged.sum() for cell in own)),
+        detectable=minimal_detectable_difference(list(scores.values())),
     )
 
 

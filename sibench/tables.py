@@ -108,15 +108,15 @@ def suites() -> str:
 def scores(rows: list) -> str:
     """Of the `Row`s of a suite's results."""
     lines = [
-        "| | method | score | 95 % | above BC | harmful cells | seeds |",
-        "| --- | --- | --- | --- | --- | --- | --- |",
+        "| | method | score | 95 % | above BC | harmful cells | seeds | detectable |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
     for row in rows:
         over_bc = "" if row.method == "bc" else f"{row.over_bc:.0%}"
         span = f"{row.score.low:+.2f} to {row.score.high:+.2f}"
         lines.append(
             f"| {row.rank} | {row.method} | {row.score.mean:+.2f} | {span} | {over_bc} | {row.harm_rate:.0%} | "
-            f"{row.score.seeds} |"
+            f"{row.score.seeds} | {row.detectable:.2f} |"
         )
     return "\n".join(lines)
 

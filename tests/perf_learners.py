@@ -2,7 +2,7 @@
 
     python tests/perf_learners.py        part of `make perf`
 
-At the paper's network on data of halfcheetah's shape. Contenders run in turn, three rounds; the medians are printed.
+At the paper's network on data of halfcheetah's shape. Contenders run in turn; medians over the rounds are printed.
 """
 
 import argparse
@@ -24,7 +24,7 @@ from sibench.batches import make_data
 from sibench.lanes import Lane, Program
 from sibench.train import Run
 
-SPEC, ROUNDS = Spec(17, 6), 3
+SPEC = Spec(17, 6)
 
 
 def contender(name: str, num_lanes: int, updates: int, hidden: tuple[int, ...]):
@@ -98,10 +98,10 @@ def peak() -> float:
     return 5 * 2 * size**3 / (time.perf_counter() - start)
 
 
-def seconds(runs) -> np.ndarray:
+def seconds(runs, rounds: int) -> np.ndarray:
     """Median seconds of each, taken in turn."""
     table = []
-    for _ in range(ROUNDS):
+    for _ in range(rounds):
         row = []
         for run in runs:
             start = time.perf_counter()
@@ -116,6 +116,7 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--updates", type=int, default=2000 if gpu else 100)
     parser.add_argument("--lanes", type=int, nargs="*", default=[1, 8, 40, 160] if gpu else [1, 8])
+    parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--hidden", type=int, nargs="*", default=[512, 512])
     parser.add_argument("--algorithms", nargs="*", default=[file.stem for file in FILES])
     args = parser.parse_args()
@@ -125,19 +126,19 @@ def main() -> None:
     print(f"{header}{'GFLOP/s':>9}{'of peak':>9}")
     for name in args.algorithms:
         (by_hand, flops), (loop, compiling) = bare(name, args.updates, hidden), contender(name, 1, args.updates, hidden)
-        bare_rate, loop_rate = args.updates / seconds([by_hand, loop])
+        bare_rate, loop_rate = args.updates / seconds([by_hand, loop], args.rounds)
         print(
             f"{name:<10}{flops / 1e6:>14,.0f}{compiling:>11.1f}{bare_rate:>9,.0f}{loop_rate:>9,.0f}"
             f"{bare_rate / loop_rate:>11.2f}{flops * loop_rate / 1e9:>9,.0f}{flops * loop_rate / limit:>9.0%}",
             flush=True,
         )
     (one, _), flops = contender("vfo", 1, args.updates, hidden), bare("vfo", 1, hidden)[1]
-    rate, spent = args.updates / seconds([one])[0], rest_of_the_loop(hidden)
+    rate, spent = args.updates / seconds([one], args.rounds)[0], rest_of_the_loop(hidden)
     print(f"\nlogs and a checkpoint of 20 000 updates of vfo: {spent:.1f} s, {spent * rate / 20_000:.1%} of their time")
     print(f"\n{'vfo lanes':<10}{'updates/s in sum':>18}{'against one':>13}{'GFLOP/s':>9}{'of peak':>9}{'memory':>12}")
     for lanes in sorted(args.lanes):
         (many, _), memory = contender("vfo", lanes, args.updates, hidden), ""
-        alone, together = seconds([one, many])
+        alone, together = seconds([one, many], args.rounds)
         rate = lanes * args.updates / together
         if gpu:  # at the peak, which grows with the lanes
             memory = f"{jax.devices()[0].memory_stats()['peak_bytes_in_use'] / 2**30:.1f} GiB"

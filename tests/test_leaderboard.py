@@ -5,6 +5,7 @@ import hashlib
 import itertools
 import json
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -285,7 +286,7 @@ REFUSED = {
         lambda v: lane_of(v).update(seed=-1),
         "cells[0].lanes[0].seed: -1; allowed: a whole number from 0",
     ),
-    "huge number": (lambda v: lane_of(v).update(return_mean=10**400), "cells[0].lanes[0].return_mean: 1000"),
+    "huge number": (lambda v: lane_of(v).update(return_mean=10**400), "not strict JSON: 10000000000000000000 is too large"),
     "javascript": (
         lambda v: v["method"].update(paper="javascript:alert(1)"),
         "method.paper: 'javascript:alert(1)'; allowed: an https:// address or null",
@@ -509,12 +510,12 @@ def test_verify_an_honest_submission(honest, capsys):
     run("validate", honest)
     run("verify", honest, "--key", KEY, "--num", 2, "--episodes", 40)
     assert f"re-evaluated; to repeat it: --key {KEY} --episodes 40" in capsys.readouterr().out
-    _, digest = sub.read(honest)
-    found = verify.read(honest, digest)
-    assert found.passed and len({check.what for check in found.checks}) == len(found.checks) == 4
+    submission, digest = sub.read(honest)
+    found = verify.read(honest, submission, digest)
+    assert found.passed and len({check.what for check in found.checks}) == len(found.checks) == 5
     run("validate", honest)
     assert "re-evaluated" in capsys.readouterr().out
-    assert verify.read(honest, "0" * 64) is None  # another submission's badge is none
+    assert verify.read(honest, submission, "0" * 64) is None  # another submission's badge is none
     (honest / verify.FILE).unlink()
 
 
@@ -547,7 +548,7 @@ def test_verify_finds_worse_data(honest, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(sibench, "load", worse)
     forged = rewritten(honest, tmp_path, lambda returns: returns)
     said = fails(capsys, "verify", forged, "--key", KEY, "--num", 1, "--episodes", 40)
-    assert "1 of 2 checks failed" in said
+    assert "1 of 3 checks failed" in said
 
 
 def test_the_secret_decides_what_is_verified(honest, tmp_path, capsys):
@@ -566,9 +567,40 @@ def test_an_honest_claim_seldom_fails():
     failed = 0
     for _ in range(200):
         draws = [rng.exponential(100, 200) for _ in range(16)]
-        checks = [verify.compare("x", draws[i], draws[i + 1], 0.01 / 16) for i in range(0, 16, 2)]
+        pairs = list(zip(draws[::2], draws[1::2], strict=True))
+        checks = [verify.compare("x", *pair, 0.01 / 17) for pair in pairs]
+        checks.append(verify.compare_all(pairs, 0.01 / 17))
         failed += not all(check.passed for check in checks)
     assert failed <= 6
+
+
+def test_small_inflations_of_all_lanes_are_found_together():
+    """Each lane within its reach."""
+    rng = np.random.default_rng(0)
+    draws = [rng.normal(0.5, 0.3, 50) for _ in range(16)]
+    pairs = [(claimed + 0.12, found) for claimed, found in zip(draws[::2], draws[1::2], strict=True)]
+    assert sum(not verify.compare("x", *pair, 0.01 / 17).passed for pair in pairs) == 0
+    assert not verify.compare_all(pairs, 0.01 / 17).passed
+
+
+def test_a_forged_verification_is_refused(honest, tmp_path, capsys):
+    """One of no lane, of other claims, of lanes that its key does not draw, and one where there are no policies."""
+    place = rewritten(honest, tmp_path, lambda returns: returns)
+    run("verify", place, "--key", KEY, "--num", 1, "--episodes", 40)
+    run("validate", place)
+    found, (submission, _) = json.loads((place / verify.FILE).read_text()), sub.read(place)
+    keys = (f"{i:064x}" for i in range(100))
+    other = next(key for key in keys if verify.drawn(submission, key)[0] != verify.drawn(submission, KEY)[0])
+    for forged in (
+        found | {"checks": found["checks"][1:]},
+        found | {"checks": [found["checks"][0] | {"claimed": 5.0}]},
+        found | {"key": other},
+    ):
+        (place / verify.FILE).write_text(json.dumps(forged))
+        assert "does not verify this submission" in fails(capsys, "validate", place)
+    (place / verify.FILE).write_text(json.dumps(found))
+    shutil.rmtree(place / "policies")
+    assert "does not verify this submission" in fails(capsys, "validate", place)
 
 
 def test_policies_are_read_with_suspicion(honest, tmp_path, capsys):

@@ -104,6 +104,17 @@ def test_rows_of_the_ladder_trained_twice_as_long_are_those_of_its_results():
             assert f"| {nats} | {value:.2f} |" in page, file
 
 
+def test_claims_and_page_are_of_the_results(tmp_path):
+    """What `make claims` writes is what is there."""
+    judged = re.search(r"^JUDGED := (.*?)\n\n", (REPO / "Makefile").read_text(), re.MULTILINE | re.DOTALL).group(1)
+    suites = judged.replace("\\", "").split()
+    (claims, page) = (tmp_path / name for name in ("claims.md", "leaderboard.html"))
+    assert command("sibench.claims", "--suites", *suites, "--markdown", str(claims)).returncode == 0
+    assert command("sibench.leaderboard", "render", "--results", "results", "--out", str(page)).returncode == 0
+    for made in (claims, page):
+        assert made.read_text() == (REPO / "results" / made.name).read_text()
+
+
 def test_every_method_is_in_the_table():
     shown = re.findall(r"^\| \[`(\w+)`\]\(algorithms/\1\.py\)", README, re.MULTILINE)
     assert sorted(shown) == sorted(file.stem for file in (REPO / "algorithms").glob("*.py"))

@@ -143,7 +143,7 @@ def validate(folders: tuple[Path, ...]) -> None:
     for folder in folders:
         try:
             submission, digest = read(folder)
-            verification = verify.read(folder, digest)
+            verification = verify.read(folder, submission, digest)
             mean, low, high = (100 * end for end in vars(submission.claims.score).values())
             print(f"{folder}: valid; SI {mean:.1f} [{low:.1f}, {high:.1f}]; {verify.level(verification)}", flush=True)
         except (UserError, FileNotFoundError) as error:

@@ -41,7 +41,7 @@ def render(submissions: Path, results: Sequence[Path], out: Path) -> Iterator[st
     for folder in sorted(submissions.glob("[!.]*/")):
         try:
             submission, digest = sub.read(folder)
-            verification = verify.read(folder, digest)
+            verification = verify.read(folder, submission, digest)
         except (UserError, OSError) as error:
             yield f"passing over {folder}: {error}"
             continue
@@ -117,14 +117,15 @@ def _suite(name: str, shown: list[Shown]) -> dict[str, Any]:
     by_name = {"bc" if one.submission.id == f"{name}-bc" else one.submission.id: one for one in shown}
     results = {key: sub.as_results(one.submission, key) for key, one in by_name.items()}
     rows = stats.summarise([result for own in results.values() for result in own])
-    entries = [_entry(order, row, by_name[row.method], results[row.method]) for order, row in enumerate(rows)]
     asked = sub.datasets(name)
+    learned = {id: one.converged for id, one in zip(asked, results.get("bc", []), strict=False)}
+    entries = [_entry(order, row, by_name[row.method], results[row.method], learned) for order, row in enumerate(rows)]
     names = list(dict.fromkeys(task for task, _ in asked.values()))
     return {
         "name": name,
         "about": sub.suite(name).about,
         "sha256": sub.suite_sha256(name),
-        "facts": list(_facts(name, shown)),
+        "facts": [*_facts(name, shown), ("learned by BC", f"{sum(learned.values())} of {len(asked)} datasets")],
         "tasks": names,
         "references": {
             task: {kind: tasks.references(task)[kind]["mean"] for kind in ("random", "expert")} for task in names
@@ -170,7 +171,7 @@ def _dataset(id: str, task: str, submissions: list[Submission]) -> dict[str, Any
     return {"id": id, "task": task, **same, "engines": engines, "contents": contents}
 
 
-def _entry(order: int, row: stats.Row, one: Shown, results: list[Result]) -> dict[str, Any]:
+def _entry(order: int, row: stats.Row, one: Shown, results: list[Result], learned: dict[str, bool]) -> dict[str, Any]:
     submission = one.submission
     cells = {cell.background.id: cell for cell in submission.cells}
     return {
@@ -196,7 +197,10 @@ def _entry(order: int, row: stats.Row, one: Shown, results: list[Result]) -> dic
         "seeds": row.score.seeds,
         "diverged": row.diverged,
         "unconverged": sum(not result.converged for result in results) if row.method == "bc" else 0,
-        "cells": [_cell(cells[id], result) for id, result in zip(sub.datasets(submission.suite), results, strict=True)],
+        "cells": [
+            _cell(cells[id], result) | {"learned": learned.get(id, False)}
+            for id, result in zip(sub.datasets(submission.suite), results, strict=True)
+        ],
     }
 
 

@@ -11,6 +11,7 @@ A badge is as good as who may write verification.json: only the maintainers of a
 
 import hashlib
 import hmac
+import itertools
 import math
 import secrets
 from collections.abc import Sequence
@@ -36,6 +37,7 @@ CONFIDENCE = 0.99
 ROUNDING = 0.001
 """Of returns in submissions."""
 LEVELS = ("self-reported", "re-evaluated")
+ALL = "the score over all of these"
 
 
 @dataclass(frozen=True)
@@ -88,17 +90,20 @@ def verify(folder: Path, key: str = "", secret: bytes = b"", num: int = 8, episo
         raise UserError(f"{folder} has no policies: it stays {LEVELS[0]}")
     key = key or new_key(secret or secrets.token_bytes(32), digest)
     episodes = episodes or sub.num_episodes(submission.suite)
-    lanes = [(cell, lane) for cell in submission.cells for lane in cell.lanes if lane.status == "finished"]
-    lanes.sort(key=lambda pair: _digest(key, pair[0].background.id, pair[1].seed))
-    lanes = lanes[:num]
+    lanes = drawn(submission, key)[:num]
     backgrounds = {cell.background.id: cell for cell, _ in lanes}
-    level = (1 - CONFIDENCE) / (2 * len(lanes) + len(backgrounds))
-    checks = []
+    if not lanes:
+        raise UserError(f"{folder} has no lane that finished: there is nothing to play")
+    level = (1 - CONFIDENCE) / (2 * len(lanes) + len(backgrounds) + 1)
+    checks, pairs = [], []
     for cell, lane in lanes:
         policy = policies.load(folder / sub.policy_file(submission.suite, cell.background.id, lane.seed))
         found = play(policy, cell, held_back(key, f"{cell.background.id}/{lane.seed}", episodes))
-        checks.append(compare(f"{cell.background.id}, seed {lane.seed}", lane.returns, found, level))
+        checks.append(compare(name_of(cell, lane), lane.returns, found, level))
+        pairs.append([tasks.quality(cell.background.id.split("/")[0], np.array(of)) for of in (lane.returns, found)])
         _say(checks[-1])
+    checks.append(compare_all(pairs, level))
+    _say(checks[-1])
     for id, cell in backgrounds.items():
         checks.append(_check_background(cell, held_back(key, id, episodes), level))
         _say(checks[-1])
@@ -114,6 +119,16 @@ def verify(folder: Path, key: str = "", secret: bytes = b"", num: int = 8, episo
     )
     files.write_atomic(folder / FILE, files.to_json(asdict(result)))
     return result
+
+
+def drawn(submission: sub.Submission, key: str) -> list[tuple[sub.Cell, sub.Lane]]:
+    """Lanes in the order in which a key has them played."""
+    lanes = [(cell, lane) for cell in submission.cells for lane in cell.lanes if lane.status == "finished"]
+    return sorted(lanes, key=lambda pair: _digest(key, pair[0].background.id, pair[1].seed))
+
+
+def name_of(cell: sub.Cell, lane: sub.Lane) -> str:
+    return f"{cell.background.id}, seed {lane.seed}"
 
 
 def held_back(key: str, name: str, num: int) -> np.ndarray:
@@ -145,6 +160,15 @@ def compare(what: str, claimed: Sequence[float], found: np.ndarray, level: float
     return Check(what, float(np.mean(claimed)), float(np.mean(found)), reach + ROUNDING, alike, level)
 
 
+def compare_all(pairs: Sequence[Sequence[np.ndarray]], level: float) -> Check:
+    """The mean over lanes, in scores: each may lie within its own reach, and all of them too high."""
+    claimed, found = (float(np.mean([np.mean(pair[side]) for pair in pairs])) for side in (0, 1))
+    error = math.sqrt(sum(np.var(of, ddof=1) / len(of) for pair in pairs for of in pair)) / len(pairs)
+    freedom = sum(min(map(len, pair)) - 1 for pair in pairs)
+    reach = float(stats.t.ppf(1 - level / 2, freedom)) * error + ROUNDING
+    return Check(ALL, claimed, found, reach, 1.0, 0.0)
+
+
 def _check_background(cell: sub.Cell, seeds: np.ndarray, level: float) -> Check:
     """Its spread is the one that is found: the one that is claimed could be anything."""
     data, behind = cell.background, teachers({"id": cell.background.id})
@@ -174,8 +198,12 @@ def _say(check: Check) -> None:
     )
 
 
-def read(folder: Path, submission_sha256: str) -> Verification | None:
-    """The verification of a submission; None if there is none, or it is of another submission."""
+def read(folder: Path, submission: sub.Submission, submission_sha256: str) -> Verification | None:
+    """The verification of a submission; None if there is none, or it is of another submission.
+
+    That its policies were played cannot be read off a file; that they are there, and that the lanes are those of its
+    key with the returns that are claimed, can.
+    """
     if not (folder / FILE).exists():
         return None
     problems: list[str] = []
@@ -185,4 +213,10 @@ def read(folder: Path, submission_sha256: str) -> Verification | None:
         problems = [str(error)]
     if problems:
         raise UserError(f"{folder / FILE}: not a verification:\n  {at_most(problems)}")
-    return found if found.submission_sha256 == submission_sha256 else None
+    if found.submission_sha256 != submission_sha256:
+        return None
+    lanes = {name_of(cell, lane): float(np.mean(lane.returns)) for cell, lane in drawn(submission, found.key)}
+    claimed = {check.what: check.claimed for check in found.checks if check.what in lanes}
+    if not claimed or claimed != dict(itertools.islice(lanes.items(), len(claimed))) or not sub.has_policies(folder):
+        raise UserError(f"{folder / FILE}: does not verify this submission: policies, lanes or claims are not its own")
+    return found
