@@ -523,7 +523,7 @@ def test_a_damaged_robomimic_file_is_named(tmp_path, monkeypatch):
     file.write_bytes(content)
     ran = command("sibench.data", "import-robomimic", str(file), "lift-image/robomimic-ph")
     assert ran.returncode == 2 and f"{file}: the frames of demo_1 cannot be read" in ran.stderr
-    assert not list((tmp_path / "data").rglob("*.*"))
+    assert [path.suffix for path in (tmp_path / "data").rglob("*.*")] == [".lock"]
 
 
 def test_data_without_frames_is_no_data_of_a_task_with_frames(tmp_path):

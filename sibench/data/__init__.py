@@ -133,10 +133,14 @@ def load_privileged(dataset: str, *, build: bool = False) -> Dataset:
     """Like `load`, with the expert's actions and rewards: for methods whose results say that they are privileged."""
     from sibench.data import storage
     from sibench.data.collect import build as build_dataset
-    from sibench.data.collect import check_recipe, check_widths
+    from sibench.data.collect import check_recipe, check_widths, parts
 
     id = parse_id(dataset)
     if id.kind == "mix":
+        if missing := [str(part) for part in parts(id) if not build and not storage.folder(part).exists()]:
+            raise UserError(
+                f"{id} is made of {' and '.join(missing)}, not in {storage.root()}; make it: {storage.command(id)}"
+            )
         return _mix(id, build)
     if build and not storage.folder(id).exists():
         build_dataset(id)
@@ -148,13 +152,8 @@ def load_privileged(dataset: str, *, build: bool = False) -> Dataset:
 
 def _mix(id: Id, build: bool) -> Dataset:
     """A view on expert and random: the first of each, in the ratio of the id."""
-    from sibench.data import storage
-    from sibench.data.collect import parts, statistics
+    from sibench.data.collect import statistics
 
-    if missing := [str(part) for part in parts(id) if not build and not storage.folder(part).exists()]:
-        raise UserError(
-            f"{id} is made of {' and '.join(missing)}, not in {storage.root()}; make it: {storage.command(id)}"
-        )
     share = id.number * id.episodes // EPISODES
     expert, random = (
         load_privileged(str(Id(id.task, source, id.episodes)), build=build) for source in ("expert", "random")

@@ -202,9 +202,9 @@ def store(text: str, read) -> None:
     id = parse_id(text)
     if id.kind != "other":
         raise UserError(f"{id} names a dataset of the benchmark's own; call imported data something else")
+    dataset = read(id.task)
+    card = dataset.card | {"id": str(id)} | statistics(dataset, id.task)
     with files.sole_user(storage.folder(id), wait=True):
-        dataset = read(id.task)
-        card = dataset.card | {"id": str(id)} | statistics(dataset, id.task)
         print(f"{id}: {dataset.num_episodes} episodes in {storage.write(id, dataset._replace(card=card))}")
 
 
