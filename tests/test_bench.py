@@ -146,10 +146,27 @@ def test_a_suite_runs_resumes_and_is_not_run_twice(tiny, capsys, data_root):
     assert [cell.name for pack in todo for cell in pack.cells] == ["bc-bc-1-n3"] and fresh == 3
     assert "stale: its data and settings changed" in capsys.readouterr().out
 
+    # a damaged one too
+    files[0].write_text(files[0].read_text()[:100])
+    todo, fresh = packs.plan(tiny)
+    assert [cell.name for pack in todo for cell in pack.cells] == ["bc-bc-1-n3"] and fresh == 3
+    assert f"{files[0]}: stale: {files[0]} is not a result file" in capsys.readouterr().out
+
     # an estimate goes by what was measured
     assert todo[0].seconds > 0
     packs.show(dataclasses.replace(tiny, dry_run=True), todo, fresh)
     assert "about" in capsys.readouterr().out
+
+
+def test_evaluations_are_part_of_what_a_result_is(tiny):
+    """Claims and figures read them."""
+    load_privileged("hopper/random-n5", build=True), load_privileged("hopper/expert-n3", build=True)
+    cell = suites.Cell("hopper", "bc", "random-n5")
+    config = packs.learner(SUITES["tiny"], cell, 1.0)
+    before = packs.recipe(cell, config, SUITES["tiny"])
+    for name in ("evals", "eval_episodes"):
+        more = dataclasses.replace(config, **{name: getattr(config, name) + 1})
+        assert packs.recipe(cell, more, SUITES["tiny"]) != before
 
 
 def test_another_file_of_the_method_makes_results_stale(tiny, monkeypatch, tmp_path):

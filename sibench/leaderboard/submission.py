@@ -26,7 +26,7 @@ import numpy as np
 from sibench import files, results, stats, suites, tasks
 from sibench.algorithm import PRIVILEGES
 from sibench.data.collect import parts, recipe
-from sibench.errors import UserError
+from sibench.errors import UserError, unknown
 from sibench.ids import parse_id
 from sibench.leaderboard.schema import (
     AtLeast,
@@ -160,13 +160,14 @@ def schema() -> dict[str, Any]:
 
 def suite(name: str) -> suites.Suite:
     """The suite of a name such as `quick`; or `sibench-x0.1`, which has its own board."""
-    found = suites.suite(suites.base(name))
-    if found.iterations or any(cell.settings for cell in found.cells):
-        ranked = [s.name for s in suites.SUITES.values() if not s.iterations and not any(c.settings for c in s.cells)]
+    ranked = [s.name for s in suites.SUITES.values() if not s.iterations and not any(c.settings for c in s.cells)]
+    if (known := suites.base(name)) in ranked:
+        return suites.SUITES[known]
+    if known in suites.SUITES:
         raise UserError(
             f"suite {name} varies more than method and dataset; there are leaderboards of {', '.join(ranked)}"
         )
-    return found
+    raise unknown("suite", known, ranked)
 
 
 def datasets(name: str) -> dict[str, tuple[str, str]]:

@@ -15,7 +15,7 @@ import itertools
 import math
 import secrets
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -100,9 +100,10 @@ def verify(folder: Path, key: str = "", secret: bytes = b"", num: int = 8, episo
         policy = policies.load(folder / sub.policy_file(submission.suite, cell.background.id, lane.seed))
         found = play(policy, cell, held_back(key, f"{cell.background.id}/{lane.seed}", episodes))
         checks.append(compare(name_of(cell, lane), lane.returns, found, level))
-        pairs.append([tasks.quality(cell.background.id.split("/")[0], np.array(of)) for of in (lane.returns, found)])
+        task = cell.background.id.split("/")[0]
+        pairs.append(tuple(tasks.quality(task, np.array(of)) for of in (lane.returns, found)))
         _say(checks[-1])
-    checks.append(compare_all(pairs, level))
+    checks.append(compare_means(ALL, pairs, level))  # each may lie within its own reach, and all of them too high
     _say(checks[-1])
     for id, cell in backgrounds.items():
         checks.append(_check_background(cell, held_back(key, id, episodes), level))
@@ -154,19 +155,17 @@ def play(policy: policies.Policy | None, cell: sub.Cell, seeds: np.ndarray, of_d
 
 def compare(what: str, claimed: Sequence[float], found: np.ndarray, level: float) -> Check:
     """Of two samples of returns, at this level of each of two tests."""
-    error = math.sqrt(np.var(claimed, ddof=1) / len(claimed) + np.var(found, ddof=1) / len(found))
-    reach = float(stats.t.ppf(1 - level / 2, min(len(claimed), len(found)) - 1)) * error
     alike = float(stats.ks_2samp(np.round(claimed, 2), np.round(found, 2)).pvalue)
-    return Check(what, float(np.mean(claimed)), float(np.mean(found)), reach + ROUNDING, alike, level)
+    return replace(compare_means(what, [(claimed, found)], level), p=alike, least_p=level)
 
 
-def compare_all(pairs: Sequence[Sequence[np.ndarray]], level: float) -> Check:
-    """The mean over lanes, in scores: each may lie within its own reach, and all of them too high."""
+def compare_means(what: str, pairs: Sequence[tuple[Sequence[float], np.ndarray]], level: float) -> Check:
+    """Of what is claimed and what is found of one lane or several, at this level."""
     claimed, found = (float(np.mean([np.mean(pair[side]) for pair in pairs])) for side in (0, 1))
     error = math.sqrt(sum(np.var(of, ddof=1) / len(of) for pair in pairs for of in pair)) / len(pairs)
     freedom = sum(min(map(len, pair)) - 1 for pair in pairs)
     reach = float(stats.t.ppf(1 - level / 2, freedom)) * error + ROUNDING
-    return Check(ALL, claimed, found, reach, 1.0, 0.0)
+    return Check(what, claimed, found, reach, 1.0, 0.0)
 
 
 def _check_background(cell: sub.Cell, seeds: np.ndarray, level: float) -> Check:
