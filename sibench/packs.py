@@ -453,9 +453,9 @@ def run_on_ray(config, todo: list[Pack]) -> list[Pack]:
         import ray
     except ImportError:
         raise UserError("ray is not installed; get it with: make setup EXTRAS=cluster") from None
-    gpus = 0 if jax.default_backend() == "cpu" else 1
     if not ray.is_initialized():
         ray.init(address=os.environ.get("RAY_ADDRESS"), log_to_driver=False)
+    gpus = min(1, ray.cluster_resources().get("GPU", 0))  # without asking, a worker sees none
 
     @ray.remote(max_retries=5, num_cpus=1, num_gpus=gpus)
     def play(pack: Pack) -> int:

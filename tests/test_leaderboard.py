@@ -1,6 +1,7 @@
 """The leaderboard: what is refused and why, that a false claim is found, and the page in a real browser."""
 
 import copy
+import dataclasses
 import hashlib
 import itertools
 import json
@@ -506,16 +507,20 @@ def rewritten(folder: Path, where: Path, change) -> Path:
     return entry.write(where)
 
 
-def test_verify_an_honest_submission(honest, capsys):
+def test_verify_an_honest_submission(honest, monkeypatch, capsys):
     run("validate", honest)
+    monkeypatch.setattr(verify, "LEAST", 2)
     run("verify", honest, "--key", KEY, "--num", 2, "--episodes", 40)
     assert f"re-evaluated; to repeat it: --key {KEY} --episodes 40" in capsys.readouterr().out
     submission, digest = sub.read(honest)
     found = verify.read(honest, submission, digest)
     assert found.passed and len({check.what for check in found.checks}) == len(found.checks) == 5
+    assert not verify.is_enough(dataclasses.replace(found, episodes=39), submission)
     run("validate", honest)
     assert "re-evaluated" in capsys.readouterr().out
     assert verify.read(honest, submission, "0" * 64) is None  # another submission's badge is none
+    monkeypatch.setattr(verify, "LEAST", 3)
+    assert verify.read(honest, submission, digest) is None  # nor is one of too few lanes
     (honest / verify.FILE).unlink()
 
 
@@ -587,6 +592,7 @@ def test_a_forged_verification_is_refused(honest, tmp_path, capsys):
     """One of no lane, of other claims, of lanes that its key does not draw, and one where there are no policies."""
     place = rewritten(honest, tmp_path, lambda returns: returns)
     run("verify", place, "--key", KEY, "--num", 1, "--episodes", 40)
+    assert "passed, on too little for a badge" in capsys.readouterr().out
     run("validate", place)
     found, (submission, _) = json.loads((place / verify.FILE).read_text()), sub.read(place)
     keys = (f"{i:064x}" for i in range(100))

@@ -59,9 +59,9 @@ class Verify:
     key: str = ""
     """Of an earlier verification, out of its file, to repeat it."""
     num: int = 8
-    """Lanes to play."""
+    """Lanes to play; a badge rests on 8, or on all."""
     episodes: int = 0
-    """Of each; 0 are as many as the suite asks for."""
+    """Of each; 0 are as many as the suite asks for, and a badge too."""
 
     def __post_init__(self):
         require_positive(self, "num")
@@ -153,7 +153,8 @@ def validate(folders: tuple[Path, ...]) -> None:
 
 
 def verify(command: Verify) -> None:
-    from sibench.leaderboard.verify import FILE, verify
+    from sibench.leaderboard.submission import read
+    from sibench.leaderboard.verify import FILE, is_enough, verify
 
     secret = command.secret_file.read_bytes() if command.secret_file else b""
     if command.secret_file and len(secret) < 16:
@@ -164,7 +165,8 @@ def verify(command: Verify) -> None:
         raise UserError(
             f"{command.folder}: {failed} of {len(result.checks)} checks failed; see {command.folder / FILE}"
         )
-    print(f"{command.folder}: re-evaluated; to repeat it: --key {result.key} --episodes {result.episodes}")
+    known = "re-evaluated" if is_enough(result, read(command.folder)[0]) else "passed, on too little for a badge"
+    print(f"{command.folder}: {known}; to repeat it: --key {result.key} --episodes {result.episodes}")
 
 
 if __name__ == "__main__":

@@ -195,6 +195,7 @@ def _entry(order: int, row: stats.Row, one: Shown, results: list[Result], learne
         "worst_task": row.worst_task,
         "over_bc": row.over_bc,
         "seeds": row.score.seeds,
+        "detectable": row.detectable,
         "diverged": row.diverged,
         "unconverged": sum(not result.converged for result in results) if row.method == "bc" else 0,
         "cells": [

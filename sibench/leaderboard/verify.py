@@ -38,6 +38,8 @@ ROUNDING = 0.001
 """Of returns in submissions."""
 LEVELS = ("self-reported", "re-evaluated")
 ALL = "the score over all of these"
+LEAST = 8
+"""Lanes that a badge rests on; all, where fewer finished."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +80,7 @@ def new_key(secret: bytes, submission_sha256: str) -> str:
     return hmac.new(secret, submission_sha256.encode(), hashlib.sha256).hexdigest()
 
 
-def verify(folder: Path, key: str = "", secret: bytes = b"", num: int = 8, episodes: int = 0) -> Verification:
+def verify(folder: Path, key: str = "", secret: bytes = b"", num: int = LEAST, episodes: int = 0) -> Verification:
     """Check `num` lanes of a submission that was read without complaint, and write down what came of it.
 
     Args:
@@ -189,6 +191,14 @@ def level(verification: Verification | None) -> str:
     return LEVELS[verification is not None]
 
 
+def is_enough(verification: Verification, submission: sub.Submission) -> bool:
+    """For a badge. A check that fails is enough whatever it rests on."""
+    played = {check.what for check in verification.checks}
+    lanes = [name_of(cell, lane) for cell, lane in drawn(submission, verification.key)]
+    enough = len(played.intersection(lanes)) >= min(LEAST, len(lanes))
+    return enough and verification.episodes >= sub.num_episodes(submission.suite)
+
+
 def _say(check: Check) -> None:
     print(
         f"{check.what}: claimed {check.claimed:.4g}, found {check.found:.4g}, may differ by {check.reach:.3g}; "
@@ -198,7 +208,7 @@ def _say(check: Check) -> None:
 
 
 def read(folder: Path, submission: sub.Submission, submission_sha256: str) -> Verification | None:
-    """The verification of a submission; None if there is none, or it is of another submission.
+    """The verification of a submission; None if there is none that counts, or it is of another submission.
 
     That its policies were played cannot be read off a file; that they are there, and that the lanes are those of its
     key with the returns that are claimed, can.
@@ -218,4 +228,4 @@ def read(folder: Path, submission: sub.Submission, submission_sha256: str) -> Ve
     claimed = {check.what: check.claimed for check in found.checks if check.what in lanes}
     if not claimed or claimed != dict(itertools.islice(lanes.items(), len(claimed))) or not sub.has_policies(folder):
         raise UserError(f"{folder / FILE}: does not verify this submission: policies, lanes or claims are not its own")
-    return found
+    return found if is_enough(found, submission) or not found.passed else None
