@@ -48,6 +48,11 @@ class Id:
         """The d of bc-<d>, the e of mix-<e>."""
         return int(self.source.split("-")[1])
 
+    @property
+    def num_experts(self) -> int:
+        """Episodes of the expert in a mix-<e>."""
+        return self.number * self.episodes // EPISODES
+
 
 def sources() -> list[str]:
     """What the benchmark's datasets are made of."""

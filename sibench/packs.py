@@ -27,6 +27,7 @@ from sibench.data import storage
 from sibench.data.collect import build, check_recipe, is_built, parts
 from sibench.errors import UserError
 from sibench.ids import has_frames, parse_id
+from sibench.physics import pick_engine
 from sibench.suites import METHODS, Cell
 from sibench.train import FREE
 
@@ -178,13 +179,14 @@ def recipe(cell: Cell, options: RunConfig, suite: suites.Suite) -> dict[str, Any
     except UserError:
         return {}
     settings = {k: v for k, v in dataclasses.asdict(options).items() if k not in DIRECT}
+    settings["engine"] = pick_engine(options.engine)
     rounds = {"episodes": suite.episodes} if suite.iterations else {}
     file = METHODS[cell.method].file
     moving = {k: v for k, v in provenance.versions().items() if k not in ("python", "machine")}
     made_of = {
         "data": data,
         "settings": settings | {"iterations": suite.iterations} | rounds,
-        "method": files.sha256(CHECKOUT / "algorithms" / f"{file}.py"),
+        "method": provenance.program_sha256(CHECKOUT / "algorithms" / f"{file}.py"),
         "versions": moving | {"sibench": sibench.__version__},
     }
     return json.loads(json.dumps(made_of, default=str))
@@ -192,12 +194,12 @@ def recipe(cell: Cell, options: RunConfig, suite: suites.Suite) -> dict[str, Any
 
 def data_sha256(dataset: str) -> str:
     """Of what is on this machine; a mix is known by its parts."""
-    hashes = []
-    for part in parts(parse_id(dataset)):
+    hashes, id = [], parse_id(dataset)
+    for part in parts(id):
         card = storage.read_card(part)
         check_recipe(part, card)
         hashes.append(card["content_sha256"])
-    return "+".join(hashes)
+    return f"last {id.num_experts} of {' and first of '.join(hashes)}" if id.kind == "mix" else hashes[0]
 
 
 def is_fresh(config, cell: Cell, made_of: dict[str, Any]) -> bool:

@@ -1,6 +1,8 @@
 """What a card says of where a file came from."""
 
+import ast
 import functools
+import hashlib
 import importlib.metadata
 import json
 import platform
@@ -76,6 +78,16 @@ def code_version() -> str:
         from sibench import __version__
 
         return __version__
+
+
+def program_sha256(file: Path) -> str:
+    """Of what a Python file does: its comments, layout and docstrings, such as the help of flags, are no part of it."""
+    tree = ast.parse(file.read_bytes())
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef):
+            said = [part for part in node.body if isinstance(part, ast.Expr) and isinstance(part.value, ast.Constant)]
+            node.body = [part for part in node.body if part not in said]
+    return hashlib.sha256(ast.unparse(tree).encode()).hexdigest()
 
 
 def command() -> str:

@@ -76,7 +76,7 @@ class Run:
         """Write down what is run; refuse a folder that holds something else."""
         settings = {name: value for name, value in dataclasses.asdict(self.config).items() if name not in FREE}
         settings |= {"algorithm": self.algorithm.name, "engine": self.task.backend, "datasets": self.hashes}
-        settings["method_sha256"] = files.sha256(self.source) if self.source.exists() else None
+        settings["method_sha256"] = provenance.program_sha256(self.source) if self.source.exists() else None
         self.provenance = provenance.start_run(self.folder, settings, same_code=True)
 
     def is_finished(self) -> bool:

@@ -22,6 +22,7 @@ from sibench.bench import Config, main
 from sibench.data import load_privileged
 from sibench.errors import UserError
 from sibench.heldout import held_out, teachers, uniform_nll
+from sibench.physics import pick_engine
 from sibench.suites import SUITES, Suite, grid
 
 TINY = {
@@ -169,7 +170,7 @@ def test_evaluations_are_part_of_what_a_result_is(tiny):
         assert packs.recipe(cell, more, SUITES["tiny"]) != before
 
 
-def test_another_file_of_the_method_makes_results_stale(tiny, monkeypatch, tmp_path):
+def test_another_program_or_engine_makes_results_stale(tiny, monkeypatch, tmp_path):
     cell = suites.Cell("hopper", "bc", "random-n5")
     load_privileged("hopper/random-n5", build=True), load_privileged("hopper/expert-n3", build=True)
     config = packs.learner(SUITES["tiny"], cell, 1.0)
@@ -177,9 +178,15 @@ def test_another_file_of_the_method_makes_results_stale(tiny, monkeypatch, tmp_p
     shutil.copytree(REPO / "algorithms", tmp_path / "algorithms")
     monkeypatch.setattr(packs, "CHECKOUT", tmp_path)
     assert packs.recipe(cell, config, SUITES["tiny"]) == before
-    (tmp_path / "algorithms/bc.py").write_text((tmp_path / "algorithms/bc.py").read_text() + "\n# edited\n")
+    file = tmp_path / "algorithms/bc.py"
+    source = file.read_text()
+    file.write_text(source.replace('"""Behavioural cloning', '"""Better told: behavioural cloning') + "\n# edited\n")
+    assert file.read_text().count("Better told") and packs.recipe(cell, config, SUITES["tiny"]) == before
+    file.write_text(source.replace("-log_prob.mean()", "log_prob.mean()"))
     after = packs.recipe(cell, config, SUITES["tiny"])
     assert after["method"] != before["method"] and after["data"] == before["data"]
+    assert before["settings"]["engine"] == pick_engine("auto") == "c"
+    assert packs.recipe(cell, dataclasses.replace(config, engine="mjx"), SUITES["tiny"]) != before
 
 
 def test_a_pack_that_fails_does_not_stop_the_others(tiny, monkeypatch, capsys):

@@ -116,7 +116,12 @@ def test_expert_data_has_no_actions_and_no_rewards(data_root):
 def test_mix_is_a_view_on_expert_and_random(data_root):
     mix = sibench.load("hopper/mix-300-n10-v1", build=True)
     expert, random = (sibench.load_privileged(f"hopper/{s}-n10-v1") for s in ("expert", "random"))
-    np.testing.assert_array_equal(mix.returns, np.concatenate([expert.returns[:3], random.returns[:7]]))
+    np.testing.assert_array_equal(mix.returns, np.concatenate([expert.returns[-3:], random.returns[:7]]))
+    at = expert.offsets[7] + 7
+    np.testing.assert_array_equal(mix.observations[: mix.offsets[3] + 3], expert.observations[at:])
+    np.testing.assert_array_equal(mix.actions[: mix.offsets[3]], expert.actions[expert.offsets[7] :])
+    assert mix.offsets[0] == 0 and len(mix.observations) == len(mix.actions) + 10 and len(set(mix.seeds)) == 10
+    assert not set(mix.seeds) & set(expert.first(7).seeds)  # with their actions, no demonstration is in the data
     assert sorted(p.name for p in (data_root / "hopper").glob("[!.]*")) == ["expert-n10-v1", "random-n10-v1"]
     assert mix.card["quality"] == pytest.approx(0.3 * 1 + 0.7 * 0, abs=0.05)
 

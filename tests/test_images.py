@@ -172,6 +172,8 @@ def test_rows_are_found_by_numbers_slices_and_arrays_of_any_shape(here, monkeypa
     index = np.array([[3, 0], [len(every) - 1, 7]])
     assert np.array_equal(first.pixels[index], every[index]) and np.array_equal(first.pixels[5], every[5])
     assert np.array_equal(first.first(2).pixels[:], every[: first.offsets[2] + 2])
+    last = first.last(2)
+    assert np.array_equal(last.pixels[:], every[first.offsets[1] + 1 :]) and len(last.observations) == len(last.pixels)
     both = pixels.join([first.pixels, second.pixels])
     at = np.array([len(every), 1, len(every) + 9, 0])
     assert np.array_equal(both[at], np.stack([second.pixels[0], every[1], second.pixels[9], every[0]]))

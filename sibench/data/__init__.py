@@ -18,7 +18,7 @@ import numpy as np
 
 from sibench.data.pixels import Pixels, join
 from sibench.errors import UserError
-from sibench.ids import EPISODES, Id, parse_id
+from sibench.ids import Id, parse_id
 
 
 class Demonstrations(NamedTuple):
@@ -78,17 +78,25 @@ class Dataset(NamedTuple):
 
     def first(self, num: int) -> "Dataset":
         """The first `num` episodes."""
-        steps = int(self.offsets[num])
+        return self.episodes(0, num)
+
+    def last(self, num: int) -> "Dataset":
+        return self.episodes(self.num_episodes - num, self.num_episodes)
+
+    def episodes(self, first: int, end: int) -> "Dataset":
+        """Those from `first` to before `end`."""
+        begin, stop = map(int, self.offsets[[first, end]])
+        step, obs = slice(begin, stop), slice(begin + first, stop + end)
         return self._replace(
-            observations=self.observations[: steps + num],
-            actions=self.actions[:steps],
-            rewards=self.rewards[:steps],
-            terminal=self.terminal[:steps],
-            truncated=self.truncated[:steps],
-            offsets=self.offsets[: num + 1],
-            seeds=self.seeds[:num],
-            initial_states=self.initial_states[:num],
-            pixels=None if self.pixels is None else self.pixels.first(steps + num),
+            observations=self.observations[obs],
+            actions=self.actions[step],
+            rewards=self.rewards[step],
+            terminal=self.terminal[step],
+            truncated=self.truncated[step],
+            offsets=self.offsets[first : end + 1] - begin,
+            seeds=self.seeds[first:end],
+            initial_states=self.initial_states[first:end],
+            pixels=None if self.pixels is None else self.pixels.rows(obs),
         )
 
 
@@ -151,14 +159,13 @@ def load_privileged(dataset: str, *, build: bool = False) -> Dataset:
 
 
 def _mix(id: Id, build: bool) -> Dataset:
-    """A view on expert and random: the first of each, in the ratio of the id."""
+    """A view on expert and random, in the ratio of the id: the expert's last, for its first are the demonstrations."""
     from sibench.data.collect import statistics
 
-    share = id.number * id.episodes // EPISODES
     expert, random = (
         load_privileged(str(Id(id.task, source, id.episodes)), build=build) for source in ("expert", "random")
     )
     card = {"id": str(id), "task": expert.card["task"], "engine": expert.card["engine"]}
-    mixed = concatenate(expert.first(share), random.first(id.episodes - share), card)
+    mixed = concatenate(expert.last(id.num_experts), random.first(id.episodes - id.num_experts), card)
     card |= statistics(mixed, id.task) | {"parts": [expert.card["id"], random.card["id"]]}
     return mixed

@@ -41,8 +41,8 @@ class Pixels:
         rows = np.asarray(self._rows[index])
         return self._read(rows.reshape(-1)).reshape(*rows.shape, *FRAMES)
 
-    def first(self, num: int) -> "Pixels":
-        return Pixels(self._read, self._rows[:num])
+    def rows(self, index: slice) -> "Pixels":
+        return Pixels(self._read, self._rows[index])
 
     def blocks(self) -> Iterator[np.ndarray]:
         """All rows, some at a time."""
