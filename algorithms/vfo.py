@@ -12,7 +12,8 @@ B (background); d is its terminal flag; v- is the target network.
         A    = r + gamma (1 - d) v(s') + gamma d r / (1 - gamma) - v(s)
 
 What the paper leaves open, and the choice here: v(s') of the advantage is the online network's, as v(s) is
-(--advantage); the weight is clipped (--max-weight); the discriminator takes 10 000 steps (--disc-steps).
+(--advantage); the weight is clipped (--max-weight); the discriminator takes 10 000 steps (--disc-steps), of s alone: it
+has seen no last observation of an episode when it is asked about one, as a terminal step's s'.
 
     python algorithms/vfo.py --task hopper --dataset bc-10 --reward disc
 """

@@ -61,7 +61,7 @@ def main(config: Config, words: list[str]) -> None:
     settings = {name: value for name, value in dataclasses.asdict(options).items() if name not in FREE}
     settings |= {"algorithm": name, "episodes": config.episodes, "start": config.start, "engine": task.backend}
     digest = hashlib.sha256(json.dumps([str(folder.resolve()), settings], default=str).encode()).hexdigest()[:8]
-    data, chain = [config.start] * options.seeds, []
+    data, rounds, chain = [config.start] * options.seeds, [], []
     with files.sole_user(folder):
         provenance.start_run(folder, settings, same_code=True)
         for iteration in range(config.iterations):
@@ -73,14 +73,21 @@ def main(config: Config, words: list[str]) -> None:
             row = files.from_json(kept.read_bytes())
             told = " ".join(f"{a:.2f} > {b:.2f}" for a, b in zip(row["data_quality"], row["score"], strict=True))
             print(f"{folder.name} iteration {iteration}: data > policy, by seed: {told}", flush=True)
-            chain.append({name: value for name, value in row.items() if name != "result"})
+            rounds.append(row.pop("result"))
+            chain.append(row)
             if config.drop_data:
                 drop(folder, [f"{task.name}/{one}" for one in set(data) - {config.start, *row["next_data"]}])
             data = row["next_data"]
-        last = row["result"] | {"chain": chain}
-        last["dataset"] = files.from_json((folder / "iteration-0.json").read_bytes())["result"]["dataset"]
-        files.write_atomic(folder / "chain.json", files.to_json(last))
+        files.write_atomic(folder / "chain.json", files.to_json(whole(rounds, chain)))
         print(folder / "chain.json")
+
+
+def whole(rounds: list[dict], chain: list[dict]) -> dict:
+    """One result of the results of all iterations: what the first learned from, and what came of the last."""
+    first, last = rounds[0], rounds[-1]
+    seconds = {name: round(sum(one["seconds"][name] for one in rounds), 1) for name in last["seconds"]}
+    dataset = first["dataset"] | {"teacher_nll": None}  # each iteration has its own, in its row of the chain
+    return last | {"config": first["config"], "dataset": dataset, "seconds": seconds, "chain": chain}
 
 
 def improve(config: Config, options, make, task, folder, iteration: int, data: list[str], prefix: str) -> dict:

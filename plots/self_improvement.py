@@ -33,6 +33,11 @@ def draw(results: list) -> Figure:
                     iteration, low, high, color=colour, alpha=0.13, linewidth=0, label=f"_band of {label}"
                 )
                 axis.plot(iteration, scores, color=colour, linewidth=0.35, alpha=0.35)
+                if style.successes(one) is not None:  # these scores are shares of episodes that succeed
+                    num = one.raw["config"]["final_episodes"]
+                    for at, shares in enumerate(policy, 1):
+                        ends = np.array([stats.wilson(round(share * num), num) for share in shares]).T
+                        axis.vlines(np.full(len(shares), at), *ends, color=colour, linewidth=0.4, alpha=0.35)
                 axis.plot(iteration, mean, color=colour, linestyle=line, alpha=1.0 if solid else 0.35, label=label)
                 end = {"marker": marker, "markersize": 4, "markerfacecolor": colour if solid else "white"}
                 axis.plot(iteration[-1], mean[-1], color=colour, **end)
@@ -44,7 +49,7 @@ def draw(results: list) -> Figure:
         results,
         good,
         "Score after each iteration, at 0 the quality of the data to start from; grey: the expert. "
-        "Thin: seeds. Thick: mean. Band: its 95 % interval over seeds (Welch's t).",
+        "Thin: seeds. Thick: mean. Band: its 95 % interval over seeds (Welch's t)." + style.hair_note(results),
     )
     return figure
 

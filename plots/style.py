@@ -383,8 +383,12 @@ def note(figure: Figure, text: str) -> None:
 
 def dots(results: Iterable) -> str:
     """What the marks of `curve` are."""
-    bars = " Hairs: each seed's episodes (Wilson's)." if any(successes(one) is not None for one in results) else ""
-    return DOTS + bars
+    return DOTS + hair_note(results)
+
+
+def hair_note(results: Iterable) -> str:
+    """What they are, where there are any."""
+    return " Hairs: each seed's episodes (Wilson's)." if any(successes(one) is not None for one in results) else ""
 
 
 DOTS = (

@@ -70,7 +70,7 @@ class RunConfig:
     learning_rate: float = 3e-4
     """Adam learning rate of every network."""
     schedule: Literal["constant", "cosine"] = "constant"
-    """The rate over a phase of updates; cosine brings it to 0, and a short run further."""
+    """The rate over a phase of updates; cosine brings it to 0, which helps short runs."""
     weight_decay: float = 0.0
     """Decoupled weight decay (AdamW)."""
     hidden: tuple[int, ...] = (512, 512)

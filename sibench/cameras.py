@@ -6,7 +6,8 @@ An observation with frames is one row of bytes,
 
 so that all that handles rows handles it too, a learner's batches among them; `networks.Encoder` takes it apart.
 
-Drawing needs OpenGL: EGL or OSMesa, whichever works, or the one that $MUJOCO_GL names. Nothing else here does.
+Drawing needs OpenGL: EGL or OSMesa, whichever works, or the one that $MUJOCO_GL names. Nothing else here does; but
+MuJoCo cannot be imported at all while $MUJOCO_GL names one that is not there.
 """
 
 import atexit
@@ -31,6 +32,8 @@ SIDE = 84
 FRAMES = (len(VIEWS), SIDE, SIDE, 3)
 """Shape of the frames of one observation."""
 NUM_BYTES = math.prod(FRAMES)
+PATIENCE = 300
+"""Seconds for a share of one request, which takes one or two."""
 REMEMBERED = 1024
 """Observations of which the frames are kept until the next are asked for."""
 HINT = "on Debian or Ubuntu: apt install libosmesa6 or libegl1; MUJOCO_GL=egl or osmesa says which of them to use"
@@ -96,7 +99,10 @@ class Painter:
         self.process.stdin.write(np.int64([self.model.nq, len(image)]).tobytes() + image.tobytes())
 
     def receive(self, size: int) -> bytes:
+        hung = threading.Timer(PATIENCE, self.process.kill)  # a driver may wait for ever
+        hung.start()
         received = self.process.stdout.read(size)
+        hung.cancel()
         if len(received) < size:
             raise EOFError("the process that draws has ended")
         return received

@@ -32,8 +32,8 @@ def run(main: Callable[..., Any], config_type: Any, prog: str, default: Any = No
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what is flushed at exit
         sys.exit(1)
     except OSError as error:
-        where = f" {error.filename}" if error.filename else ""
-        print(f"error: {error.strerror or error}:{where}", file=sys.stderr)
+        where = f": {error.filename}" if error.filename else ""
+        print(f"error: {error.strerror or error}{where}", file=sys.stderr)
         sys.exit(2)
     except MemoryError as error:
         print(f"error: not enough memory: {error}", file=sys.stderr)

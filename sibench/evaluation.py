@@ -7,7 +7,9 @@ from typing import Any, Literal, NamedTuple
 import jax
 import numpy as np
 
+from sibench import cameras
 from sibench.errors import UserError, unknown
+from sibench.ids import has_frames
 from sibench.policies import Policy
 from sibench.rollout import Act, rollout, seeds
 from sibench.tasks import make
@@ -56,6 +58,8 @@ def evaluate(
     if episodes < 1:
         raise UserError(f"episodes={episodes}; at least 1 is needed")
     environment = make(task, engine)
+    if has_frames(environment.name):
+        cameras.backend()  # says what is missing, which a compiled program would say among much else
     seed = seeds(block, environment.id, episodes)
     if isinstance(policy, Policy):
         if policy.obs_dim != environment.observation_size:

@@ -65,9 +65,11 @@ def write_atomic(path: Path, content: bytes | memoryview) -> None:
             os.fsync(file.fileno())
         os.chmod(temporary, 0o644)
         os.replace(temporary, path)
-    except BaseException:
+    except BaseException as error:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(temporary)
+        if isinstance(error, OSError) and error.filename is None:  # of a full disk, say, which names none
+            error.filename = str(path)
         raise
     _sync(path.parent)
 

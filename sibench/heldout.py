@@ -1,6 +1,7 @@
 """Has a learner learned its data? The behaviour policies are ours, so the likelihood of their own actions is known.
 
-A clone whose actions are much less likely than its teacher's has not converged, and what it is compared with neither.
+A clone whose actions are much less likely than its teacher's has not converged, and nothing follows from comparing
+others with it.
 """
 
 import functools
@@ -44,9 +45,10 @@ class HeldOut(NamedTuple):
 def held_out(task: Task, card: dict[str, Any]) -> HeldOut | None:
     """Of the dataset with this card; None if its policies are not known."""
     obs, action, sums = [], [], []
+    name = card["seeds"] if "policy_file" in card else card["id"]  # an id of self-improvement knows its folder
     for policy, num in teachers(card):
         act = policy_act(policy.network, "sample") if policy else uniform_act(task.action_size)
-        seed = seeds("select", f"{card['id']}/{'policy' if policy else 'uniform'}", num)
+        seed = seeds("select", f"{name}/{'policy' if policy else 'uniform'}", num)
         playing = played_on(task, policy)
         played = rollout(playing, act, policy.params if policy else None, seed, record=True)
         kept, own = played.obs[:, :-1][played.in_step], played.action[played.in_step]

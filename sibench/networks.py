@@ -126,18 +126,8 @@ def unpack(rows: jax.Array) -> tuple[jax.Array, jax.Array]:
     return numbers, rows[..., -NUM_BYTES:].reshape(*lead, *FRAMES)
 
 
-class Value(nn.Module):
-    """One number for one or several observations, and an action if there is one: v(s), V(s, s'), nu(s, a)."""
-
-    hidden: Sequence[int] = (512, 512)
-
-    @nn.compact
-    def __call__(self, *observations: jax.Array, action: jax.Array | None = None) -> jax.Array:
-        return Features(self.hidden, 1)(*observations, action=action)[..., 0]
-
-
 class Features(nn.Module):
-    """Several numbers for the same."""
+    """`out` numbers for one or several observations, and an action if there is one."""
 
     hidden: Sequence[int]
     out: int
@@ -146,6 +136,16 @@ class Features(nn.Module):
     def __call__(self, *observations: jax.Array, action: jax.Array | None = None) -> jax.Array:
         x = Encoder(name="encoder")(*observations)
         return MLP(self.hidden, self.out)(x if action is None else jnp.concatenate([x, action], axis=-1))
+
+
+class Value(nn.Module):
+    """One number for the same: v(s), V(s, s'), nu(s, a)."""
+
+    hidden: Sequence[int] = (512, 512)
+
+    @nn.compact
+    def __call__(self, *observations: jax.Array, action: jax.Array | None = None) -> jax.Array:
+        return Features(self.hidden, 1)(*observations, action=action)[..., 0]
 
 
 class Categorical(NamedTuple):

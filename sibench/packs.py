@@ -7,6 +7,7 @@ import hashlib
 import importlib.util
 import itertools
 import json
+import math
 import os
 import signal
 import subprocess
@@ -240,6 +241,7 @@ def timings(folder: Path) -> Iterator[Timing]:
             raw = results.read(file).raw
             if "seconds" in raw and (lanes := raw["lanes_together"]):
                 settings, seconds = raw["config"], raw["seconds"]
+                lanes *= len(raw.get("chain", "1"))
                 updates = (settings["steps"] + raw["num_pretrain"]) * lanes
                 episodes = max(1, settings["final_episodes"] * lanes)
                 method, frames = raw["cell"]["method"], has_frames(raw["cell"]["task"])
@@ -431,8 +433,8 @@ def progress(config, todo: list[Pack], running: list[Pack]):
             for cell in pack.cells:
                 found = results.read(results.path(config.results, config.suite_name, cell.task, cell.name))
                 gain = f"data {found.quality:5.2f}  score {found.score.mean():5.2f} ({found.improvement.mean():+.2f})"
-                is_chain = pack.iterations > 1  # whose data of the last round had another teacher
-                spread = "" if is_chain else f"nll {found.nll.mean():.2f}, teacher {found.teacher_nll:.2f}"
+                has_one = not math.isnan(found.teacher_nll)
+                spread = f"nll {found.nll.mean():.2f}, teacher {found.teacher_nll:.2f}" if has_one else ""
                 print(f"{clear}{cell.task:<12}{cell.name:<36} {gain}  {spread}", flush=True)
 
     watcher = threading.Thread(target=watch, daemon=True)

@@ -557,7 +557,7 @@ ROBOMIMIC = (
     Claim(
         "4.3o",
         "figures 3, 11",
-        "Robomimic: VfO-bin improves on all tasks, no less than AWR",
+        "Robomimic (here tasks modelled on it): VfO-bin improves on all tasks, no less than AWR",
         all_of(
             f"SI of vfo-bin above 0, and minus that of awr above {-CLOSE:g}, on {spell(MANIPULATION)}",
             {
@@ -569,7 +569,7 @@ ROBOMIMIC = (
     Claim(
         "4.3p",
         "figures 3, 11",
-        "Robomimic: VfO-disc, SMODICE and DILO do worse",
+        "Robomimic (here tasks modelled on it): VfO-disc, SMODICE and DILO do worse",
         all_of(
             f"SI of vfo-bin minus that of each above 0, on {spell(MANIPULATION)}",
             {
@@ -581,7 +581,7 @@ ROBOMIMIC = (
     Claim(
         "4.5",
         "section 4.5, figures 5, 13",
-        "From images, AWR and VfO-bin improve on Lift",
+        "From images, AWR and VfO-bin improve on Lift (here a task modelled on it)",
         all_of(
             "SI of each above 0 on lift-image",
             {method: on_each(score(method), low=0, where=IMAGES[:1]) for method in ("awr", "vfo-bin")},
@@ -590,19 +590,19 @@ ROBOMIMIC = (
     Claim(
         "4.6k",
         "figure 7",
-        "Robomimic: VfO-bin improves itself on two of three tasks",
+        "Robomimic (here tasks modelled on it): VfO-bin improves itself on two of three tasks",
         on_some(mean_of("gain of vfo-bin's chains", Need("chain", ("vfo-bin",)), of_chains(gain)), at_least=0.66),
     ),
     Claim(
         "4.6l",
         "figure 7",
-        "Robomimic: VfO-bin can slightly outperform AWR in self-improvement",
+        "Robomimic (here tasks modelled on it): VfO-bin can slightly outperform AWR in self-improvement",
         on_some(lead("vfo-bin", "awr", "chain"), at_least=0.33),
     ),
     Claim(
         "4.6m",
         "section 4.6",
-        "Robomimic: improvement on SIBench means self-improvement",
+        "Robomimic (here tasks modelled on it): improvement on SIBench means self-improvement",
         follows_proxy(MANIPULATION, ("vfo-bin", "awr")),
     ),
 )

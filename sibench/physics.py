@@ -10,6 +10,7 @@ and everything above this file is the same JAX code for both.
 
 import contextlib
 import io
+import os
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -17,12 +18,20 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import mujoco
 import numpy as np
-from mujoco.batch import Batch
 
 from sibench.cli import threads
-from sibench.errors import unknown
+from sibench.errors import UserError, unknown
+
+try:
+    import mujoco
+    from mujoco.batch import Batch
+except (AttributeError, ImportError, OSError, RuntimeError) as error:  # it loads the OpenGL that $MUJOCO_GL names
+    if not (gl := os.environ.get("MUJOCO_GL")):
+        raise
+    raise UserError(
+        f"MuJoCo cannot be loaded with MUJOCO_GL={gl}: {error}; unset it: nothing but tasks with frames needs OpenGL"
+    ) from None
 
 with contextlib.redirect_stdout(io.StringIO()):  # it prints that warp, which is not used here, is missing
     from mujoco import mjx

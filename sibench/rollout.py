@@ -19,7 +19,7 @@ from sibench.tasks import Task
 BLOCKS = ("collect", "select", "eval")
 """Blocks of seeds: datasets are made with `collect`, methods tuned on `select` and judged on `eval`."""
 MAX_LANES = {"c": 64, "mjx": 256}
-"""Episodes at a time. A lane that is done waits for the others: few lanes waste less, and on a GPU many cost little."""
+"""Episodes at a time. A lane that is done waits for its chunk's end: few waste less; on a GPU many cost little."""
 BEGIN = 2**32 - 1
 """What the key of an episode is folded with for the memory of a script; with 0 for its start, t for step t."""
 CHUNK = 50

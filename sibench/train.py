@@ -304,6 +304,9 @@ def load_data(config: RunConfig, lanes: list[Lane], privileges: tuple[str, ...])
     """What the lanes draw from, and the datasets by their names."""
     datasets = {name: load_privileged(f"{config.task}/{name}", build=config.build) for name in config.dataset}
     expert = load_privileged(f"{config.task}/{config.expert}", build=config.build)
+    for dataset in (*datasets.values(), expert):
+        if str(dataset.card.get("source", "")).startswith("robomimic"):
+            print(f"{dataset.card['id']}: numbers of robosuite's frames; returns on {config.task} here mean nothing")
     if config.demos > expert.num_episodes:
         raise UserError(f"demos={config.demos}; {expert.card['id']} has {expert.num_episodes}")
     expert = expert.first(config.demos)

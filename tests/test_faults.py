@@ -3,6 +3,7 @@
 import dataclasses
 import os
 import random
+import re
 import resource
 import shutil
 import signal
@@ -262,7 +263,7 @@ def test_a_full_disk(small, monkeypatch):
     monkeypatch.setenv("SIBENCH_DATA", str(small))
     result = command(*COLLECT)
     assert result.returncode == 2 and "Traceback" not in result.stderr
-    assert "No space left" in result.stderr
+    assert re.search(rf"error: .*No space left.*{small}", result.stderr), result.stderr
     assert not leftovers(small) and not (small / "hopper" / "random-n60-v1").exists()
 
 

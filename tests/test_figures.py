@@ -164,6 +164,20 @@ def test_curves_are_the_results(name, of, suite, folder):
     style.plt.close(figure)
 
 
+def test_chains_of_successes_have_hairs():
+    found = results.read_suite("small-manipulation-self-improve", REPO / "results")
+    figure = runpy.run_path(str(PLOTS / "self_improvement.py"))["draw"](found)
+    hairs = [one for axis in figure.axes for one in axis.collections if isinstance(one, LineCollection)]
+    assert len(hairs) == sum(len(one.raw["chain"]) for one in found) == 6
+    assert "Wilson" in figure._supxlabel.get_text()
+    last = found[0].raw["lanes"]  # of the last iteration
+    wins = [sum(lane["returns"]) for lane in last]
+    ends = [[stats.wilson(int(num), len(last[0]["returns"]))] for num in wins]
+    drawn = [np.array(one.get_segments())[:, :, 1] for one in hairs]
+    style.plt.close(figure)
+    assert any(np.allclose(np.array(ends)[:, 0], one) for one in drawn)
+
+
 def test_successes_have_hairs(tmp_path):
     """Wilson's interval of each seed's episodes, where the seed is; none on returns that are no successes."""
     raw = synthetic.result("manipulation", suites.Cell("lift", "bc", "bc-5"), lambda *_: 0.1, 0.2, 0)

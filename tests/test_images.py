@@ -7,6 +7,8 @@ import resource
 import signal
 import subprocess
 import sys
+import textwrap
+import threading
 import time
 
 import h5py
@@ -285,6 +287,24 @@ def test_a_painter_that_is_killed_is_replaced(drawing, monkeypatch):
     assert np.array_equal(task.frames(whole), expected)
 
 
+def test_a_painter_that_hangs_is_replaced(drawing, monkeypatch):
+    task = tasks.make("lift-image", "c")
+    whole = fresh("lift")
+    expected = task.frames(whole).copy()
+    stopped = [painter.process for painter in cameras.studio(task.model).painters if painter.process]
+    for process in stopped:
+        process.send_signal(signal.SIGSTOP)
+    monkeypatch.setattr(cameras, "PATIENCE", 3)
+    asking = threading.Thread(target=lambda: task.frames(whole + np.float32(1e-3)))
+    asking.start()
+    time.sleep(1)
+    monkeypatch.undo()  # those that come instead may take long to start
+    asking.join(timeout=120)
+    assert not asking.is_alive()
+    assert stopped and all(process.poll() == -signal.SIGKILL for process in stopped)
+    assert np.array_equal(task.frames(whole), expected)
+
+
 def fail():
     raise EOFError
 
@@ -300,6 +320,32 @@ def test_without_opengl_there_is_one_line_that_helps(here):
     last = ran.stderr.decode().strip().splitlines()[-1]
     assert ran.returncode == 2 and last.startswith("error: no frames with MUJOCO_GL=glfw") and "apt install" in last
     assert "Traceback" not in ran.stderr.decode()
+
+
+@pytest.mark.parametrize("gl", ["foo", "osmesa", "egl"])
+def test_a_library_that_is_named_and_not_there_is_said(gl, here, tmp_path):
+    """On a task without frames too: MuJoCo's import fails."""
+    hidden = """
+        import ctypes, ctypes.util
+        def found(name, of=ctypes.util.find_library):
+            return None if name in ("OSMesa", "EGL") else of(name)
+        def load(self, name, *a, of=ctypes.CDLL.__init__, **k):
+            if any(part in str(name) for part in ("OSMesa", "EGL")):
+                raise OSError("no such library")
+            of(self, name, *a, **k)
+        ctypes.util.find_library, ctypes.CDLL.__init__ = found, load
+    """
+    (tmp_path / "sitecustomize.py").write_text(textwrap.dedent(hidden))
+    path = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
+    ran = subprocess.run(
+        [sys.executable, "-m", "sibench.data", "list"],
+        env=os.environ | {"MUJOCO_GL": gl, "PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+    )
+    (line,) = ran.stderr.strip().splitlines()
+    assert ran.returncode == 2 and line.startswith(f"error: MuJoCo cannot be loaded with MUJOCO_GL={gl}: ")
+    assert line.endswith("unset it: nothing but tasks with frames needs OpenGL")
 
 
 def test_rows_that_stay_are_drawn_once(drawing):

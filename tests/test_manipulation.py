@@ -204,6 +204,45 @@ def test_a_grasp_holds_still_and_shaken(name):
     assert deepest < 3e-3
 
 
+def let_go(name, at, velocity=(0.0, 0.0, 0.0)):
+    """Two seconds of the object alone: where it is, how deep it is in something, and how fast, after each step."""
+    model = tasks.make(name, "c").model
+    data = mujoco.MjData(model)
+    data.qpos[:3], data.qpos[6:8], data.qpos[8:12], data.qvel[8:11] = (-0.2, -0.2, 0.3), 0.04, (*at, 1), velocity
+    data.ctrl[:] = np.r_[data.qpos[:6], 1, 1]
+    for _ in range(round(2 / model.opt.timestep)):
+        mujoco.mj_step(model, data)
+        depth = -min((contact.dist for contact in data.contact), default=0.0)
+        yield data.qpos[OBJECT].copy(), depth, np.abs(data.qvel[8:]).max()
+
+
+@pytest.mark.parametrize("name", MANIPULATION)
+def test_what_falls_sinks_in_for_a_moment_and_lies_still(name):
+    """From where objects are carried. Contacts are soft; the README says how much."""
+    _, depth, speed = zip(*let_go(name, (-0.05, -0.15, 0.17)), strict=True)
+    assert 0.005 < max(depth) < 0.013 and depth[-1] < 1e-3 and speed[-1] < 1e-3
+
+
+@pytest.mark.parametrize(
+    "name, at, axis, end", [("can", (0.05, -0.06, 0.041), 1, 0.012 - 0.025), ("square", (0.12, 0.1, 0.011), 0, 0.17025)]
+)
+def test_wall_and_peg_stop_what_comes_fast(name, at, axis, end):
+    """At 1.5 m/s, which is faster than grippers move."""
+    place, depth, _ = zip(*let_go(name, at, 1.5 * np.eye(3)[axis]), strict=True)
+    assert max(depth) < 0.01 and end - 0.002 < max(where[axis] for where in place) < end + 0.01
+    assert place[-1][axis] < end + 0.001
+
+
+def test_a_nut_beside_the_peg_does_not_succeed():
+    """Of 6.75 mm of play, a fall from where it is carried makes 11."""
+
+    def succeeds(beside):
+        place = np.array([where for where, *_ in let_go("square", (0.23 + beside, 0.1, 0.17))])
+        return (np.abs(place - [0.23, 0.1, 0]) < [0.03, 0.03, 0.05]).all(axis=1).any()
+
+    assert [beside for beside in range(0, 20, 2) if succeeds(beside / 1000)] == [0, 2, 4, 6, 8, 10]
+
+
 @pytest.mark.parametrize("name", [pytest.param(name, marks=pytest.mark.slow) for name in MANIPULATION])
 def test_engines_agree_over_a_demonstration(name, episodes):
     """The same actions from the same start: the object ends within a millimetre or so, and both succeed."""
@@ -269,7 +308,7 @@ def test_other_robomimic_files_are_refused(tmp_path, data_root):
     robomimic_file(file, [[0, 1]])
     with pytest.raises(UserError, match="unknown mask 'trian'; did you mean 'train'"):
         interop.from_robomimic(file, "lift", "trian")
-    with pytest.raises(UserError, match="has 19 observations and 7 actions; can-v1 has"):
+    with pytest.raises(UserError, match=r"image\.hdf5: 19 observations and 7 actions; can-v1 has"):
         interop.from_robomimic(file, "can")
     robomimic_file(file, [[0, 1]], skip=("object",))
     run = command("sibench.data", "import-robomimic", str(file), "lift/robomimic-image")
@@ -283,6 +322,13 @@ def test_other_robomimic_files_are_refused(tmp_path, data_root):
         opened["data/demo_10/obs/object"] = opened["data/demo_10/next_obs/object"] = np.zeros((2, 14))
     with pytest.raises(UserError, match="not a robomimic file of lift"):
         interop.from_robomimic(file, "lift")
+    robomimic_file(file, [[0, 1]])
+    with h5py.File(file, "r+") as opened:
+        del opened["data/demo_9/actions"]
+    with pytest.raises(UserError, match="there is no 'actions'"):
+        interop.from_robomimic(file, "lift")
+    with pytest.raises(UserError, match=r"not a robomimic file of lift that can be read: [^\n]*$"):
+        interop.from_robomimic(tmp_path, "lift")
     file.write_bytes(b"nothing")
     with pytest.raises(UserError, match="not a robomimic file of lift"):
         interop.from_robomimic(file, "lift")

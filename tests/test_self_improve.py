@@ -13,6 +13,7 @@ from conftest import REPO
 
 from sibench import tasks
 from sibench.data import load_privileged, root
+from sibench.heldout import held_out
 
 SMALL = "--seeds 2 --steps 40 --batch-size 8 --hidden 8 8 --evals 1 --eval-episodes 1 --final-episodes 2 --demos 3"
 START = ["--start", "bc-1-n3", "--episodes", "4", "--iterations", "3", "--task", "hopper", "--expert", "expert-n3"]
@@ -48,9 +49,19 @@ def test_a_chain_feeds_each_seed_its_own_output(chain):
                 next((chain / f"iteration-{row['iteration'] - 1}").glob(f"**/*-seed-*{seed}/policy.json")).read_text()
             )
             assert data.card["policy"] == policy["weights_sha256"]
-    lanes = json.loads((chain / "chain.json").read_text())["lanes"]
-    scores = [tasks.quality("hopper", np.mean(lane["returns"])) for lane in lanes]
+    whole = json.loads((chain / "chain.json").read_text())
+    scores = [tasks.quality("hopper", np.mean(lane["returns"])) for lane in whole["lanes"]]
     assert scores == pytest.approx(rows[-1]["score"])
+    assert whole["config"]["dataset"] == ["bc-1-n3"] and whole["config"]["seed"] == 0 and not whole["config"]["paired"]
+    assert whole["dataset"]["id"] == "hopper/bc-1-n3-v1" and whole["dataset"]["teacher_nll"] is None
+    kept = [json.loads((chain / f"iteration-{number}.json").read_text())["result"] for number in range(3)]
+    assert whole["seconds"]["evaluate"] == pytest.approx(sum(one["seconds"]["evaluate"] for one in kept), abs=0.2)
+
+    # how far a policy is from its teacher does not depend on the folder, of which ids have a hash
+    task, card = tasks.make("hopper", "c"), load_privileged(f"hopper/{rows[1]['data'][0]}").card
+    known, moved = held_out(task, card), held_out(task, card | {"id": "hopper/self-elsewhere-n4-v1"})
+    assert np.array_equal(known.action, moved.action)
+    assert known.teacher_nll == pytest.approx(rows[1]["teacher_nll"][0])
 
     other = run(chain.parents[1], "--temperature", "3")
     assert other.returncode == 2 and "temperature=1.0 (here 3.0)" in other.stderr

@@ -121,6 +121,7 @@ def collect(
     task = tasks.make(id.task, engine)
     card = recipe(id) | {"command": f"{storage.command(id)} --engine {task.backend}"}
     if has_frames(id.task):
+        cameras.backend()  # rather than after all episodes of the twin
         build(played := replace(id, task=twin(id.task)), engine, progress)
         return through_cameras(task, load_privileged(str(played)), card, progress)
     act, params, _ = player(task, id.source)

@@ -122,7 +122,7 @@ def _minari():
         import minari
         import minari.data_collector
     except ImportError:
-        raise UserError("this needs the minari package: pip install 'sibench[interop]'") from None
+        raise UserError("this needs the minari package: make setup EXTRAS=interop") from None
     return minari
 
 
@@ -158,7 +158,7 @@ def from_d4rl(path: Path, task: str, max_episode_steps: int = 1000) -> Dataset:
             timeout = column("timeouts", "biu").astype(bool) if "timeouts" in file else np.zeros_like(terminal)
             next_obs = column("next_observations", "f") if "next_observations" in file else None
     except storage.UNREADABLE as error:
-        raise UserError(f"{path}: not a D4RL file that can be read: {error}") from None
+        raise UserError(f"{path}: not a D4RL file that can be read: {storage.why(error)}") from None
     if (obs.ndim, action.ndim, reward.ndim, terminal.ndim, timeout.ndim) != (2, 2, 1, 1, 1):
         raise UserError(f"{path}: observations and actions must have a row a step, the others a number")
     lengths = {len(array) for array in (obs, action, reward, terminal, timeout)}
@@ -259,7 +259,7 @@ def from_robomimic(path: Path, task: str, mask: str = "") -> Dataset:
         parts = {"observations": observations, "actions": actions, "rewards": rewards}
         columns = {name: np.concatenate(arrays) for name, arrays in parts.items()}
     except storage.UNREADABLE as error:
-        raise UserError(f"{path}: not a robomimic file of {task} that can be read: {error}") from None
+        raise UserError(f"{path}: not a robomimic file of {task} that can be read: {storage.why(error)}") from None
     card = {"source": f"robomimic {path.name}", "mask": mask or "all", "dropped_steps": steps - sum(lengths)}
     pixels = Pixels(lambda rows: _frames(path, [places[row] for row in rows]), np.arange(len(places)))
     shown = pixels if has_frames(task) else None
@@ -335,13 +335,15 @@ def _dataset(
     actions = columns["actions"]
     got = tuple(array.shape[-1] if array.ndim == 2 else 0 for array in (columns["observations"], actions))
     if got != expected:
-        raise UserError(f"the data has {got[0]} observations and {got[1]} actions; {target.id} has {expected}")
+        raise UserError(f"{card['source']}: {got[0]} observations and {got[1]} actions; {target.id} has {expected}")
     if np.abs(actions).max() > 1 + OVERSHOOT:
-        raise UserError(f"the data has actions up to {np.abs(actions).max():.3g}; {target.id} has them in [-1, 1]")
+        raise UserError(f"{card['source']}: actions up to {np.abs(actions).max():.3g}; {target.id} has -1 to 1")
+    with np.errstate(over="ignore"):  # what is too large is found, and said, where data is checked
+        observations, rewards = (columns[name].astype(np.float32) for name in ("observations", "rewards"))
     return Dataset(
-        observations=columns["observations"].astype(np.float32),
+        observations=observations,
         actions=np.clip(actions, -1, 1).astype(np.float32),
-        rewards=columns["rewards"].astype(np.float32),
+        rewards=rewards,
         terminal=terminal,
         truncated=truncated,
         offsets=np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),

@@ -66,11 +66,15 @@ def join(parts: list[Pixels]) -> Pixels:
 def write(file: Path, pixels: Pixels) -> np.ndarray:
     """Store them; where each row ends."""
     ends = []
-    with open(file, "wb") as stored, ThreadPoolExecutor(threads()) as pool:
-        for block in pixels.blocks():
-            for row in pool.map(lambda frames: zlib.compress(frames.data, 1), block):
-                stored.write(row)
-                ends.append(len(row))
+    try:
+        with open(file, "wb") as stored, ThreadPoolExecutor(threads()) as pool:
+            for block in pixels.blocks():
+                for row in pool.map(lambda frames: zlib.compress(frames.data, 1), block):
+                    stored.write(row)
+                    ends.append(len(row))
+    except OSError as error:
+        error.filename = error.filename or str(file)
+        raise
     return np.cumsum(ends, dtype=np.int64)
 
 

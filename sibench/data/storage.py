@@ -252,7 +252,15 @@ def _plain(group, name: str):
 def _is_link(group, name: str) -> bool:
     import h5py
 
-    return not isinstance(group.get(name, getlink=True), h5py.HardLink)
+    kind = group.get(name, getlink=True)
+    if kind is None:
+        raise ValueError(f"there is no '{name}'")
+    return not isinstance(kind, h5py.HardLink)
+
+
+def why(error: Exception) -> str:
+    """What could not be read, in one line."""
+    return " ".join(str(error).split())
 
 
 def inconsistency(columns: dict[str, np.ndarray]) -> str | None:

@@ -5,7 +5,7 @@ import importlib
 import pkgutil
 import re
 
-from sibench import physics  # first of all: it imports mjx without its message about warp
+from sibench import physics  # first of all: it imports MuJoCo with few and clear words
 from sibench.assets import references
 from sibench.errors import UserError, unknown
 from sibench.tasks.base import Task
