@@ -28,6 +28,7 @@ from sibench.data import storage
 from sibench.data.collect import build, check_recipe, is_built, parts
 from sibench.errors import UserError
 from sibench.ids import has_frames, parse_id
+from sibench.lanes import Lane, cell_name
 from sibench.physics import pick_engine
 from sibench.suites import METHODS, Cell
 from sibench.train import FREE
@@ -39,7 +40,7 @@ DIRECT = (*FREE, "dataset", "build")
 
 @dataclasses.dataclass
 class Pack:
-    """Cells of one task, method and settings: the lanes of one program."""
+    """Cells of one task, method and settings, but for one number that may be swept: the lanes of one program."""
 
     cells: list[Cell]
     config: RunConfig  # of the method
@@ -52,11 +53,12 @@ class Pack:
     @property
     def name(self) -> str:
         first = self.cells[0]
-        return f"{first.task} {' '.join([first.method, *(f'{k}={v}' for k, v in first.settings)])}"
+        told = {name: [f"{dict(cell.settings)[name]}" for cell in self.cells] for name, _ in first.settings}
+        return " ".join([first.task, first.method, *(f"{k}={','.join(dict.fromkeys(v))}" for k, v in told.items())])
 
     @property
     def datasets(self) -> str:
-        return " ".join(cell.dataset for cell in self.cells)
+        return " ".join(dict.fromkeys(cell.dataset for cell in self.cells))
 
     @property
     def log(self) -> Path:
@@ -103,17 +105,14 @@ def plan(config) -> tuple[list[Pack], int]:
     for cell in suite.cells:
         chosen = ((cell.task, config.tasks), (cell.method, config.methods), (cell.dataset, config.datasets))
         if all(not names or name in names for name, names in chosen):
-            groups.setdefault((cell.task, cell.method, cell.settings), []).append(cell)
+            groups.setdefault((cell.task, cell.method), []).append(cell)
     part, of = map(int, config.shard.split("/"))
     known = [row for folder in {config.results, CHECKOUT / "results"} for row in timings(folder)]
     found, fresh = [], 0
+    lanes = config.lanes or (15 if jax.default_backend() == "cpu" else 250)
     for cells in groups.values():
-        options = learner(suite, cells[0], config.scale)
-        lanes = config.lanes or (15 if jax.default_backend() == "cpu" else 250)
-        num = max(1, lanes // options.seeds) if not suite.iterations else 1
-        for first in range(0, len(cells), num):
-            pack = make_pack(config, suite, cells[first : first + num], options, known)
-            found.append(pack)
+        num = 1 if suite.iterations else max(1, lanes // learner(suite, cells[0], config.scale).seeds)
+        found += [make_pack(config, suite, some, known) for some in together(config, cells, num)]
     found = found[part - 1 :: of]
     todo = []
     for pack in found:
@@ -121,9 +120,35 @@ def plan(config) -> tuple[list[Pack], int]:
         fresh += len(pack.cells) - len(stale)
         if stale:
             missing = [pack.cells[i] for i in stale]
-            options = learner(suite, missing[0], config.scale)
-            todo.append(make_pack(config, suite, missing, options, known))
+            todo += [make_pack(config, suite, some, known) for some in together(config, missing, len(missing))]
     return sorted(todo, key=lambda pack: -(pack.seconds or 0)), fresh
+
+
+def together(config, cells: list[Cell], most: int) -> list[list[Cell]]:
+    """Cells of a task and a method, at most so many, that one program can hold: datasets, by values of one number.
+
+    A CPU takes as long for lanes of one program as for programs of one lane, of which it runs several at once: there
+    values are swept only if --lanes asks for it.
+    """
+    sweeps = config.lanes or jax.default_backend() != "cpu"
+    numbers = {name for cell in cells for name, value in cell.settings if sweeps and isinstance(value, float)}
+    ways = []
+    for swept in (None, *sorted(numbers)):
+        by_rest: dict[tuple, dict[str, list[Cell]]] = {}
+        for cell in cells:
+            rest = tuple((name, value) for name, value in cell.settings if name != swept)
+            by_rest.setdefault(rest, {}).setdefault(cell.dataset, []).append(cell)
+        programs = []
+        for by_dataset in by_rest.values():
+            by_values: dict[tuple, list[list[Cell]]] = {}  # datasets that have the same values
+            for own in by_dataset.values():
+                by_values.setdefault(tuple(dict(cell.settings).get(swept) for cell in own), []).append(own)
+            for values, same in by_values.items():
+                num = max(1, most // len(values))
+                programs += [list(itertools.chain(*same[at : at + num])) for at in range(0, len(same), num)]
+        if all(len(program) <= most for program in programs):
+            ways.append(programs)
+    return min(ways, key=len)
 
 
 def learner(suite: suites.Suite, cell: Cell, scale: float) -> RunConfig:
@@ -138,9 +163,13 @@ def learner(suite: suites.Suite, cell: Cell, scale: float) -> RunConfig:
     return dataclasses.replace(config, **{name: max(1, round(getattr(config, name) * scale)) for name in phases})
 
 
-def make_pack(config, suite: suites.Suite, cells: list[Cell], options: RunConfig, known: list) -> Pack:
-    options = dataclasses.replace(options, dataset=tuple(cell.dataset for cell in cells), build=True)
-    recipes = [recipe(cell, dataclasses.replace(options, dataset=(cell.dataset,)), suite) for cell in cells]
+def make_pack(config, suite: suites.Suite, cells: list[Cell], known: list) -> Pack:
+    each = [learner(suite, cell, config.scale) for cell in cells]
+    recipes = [recipe(cell, options, suite) for cell, options in zip(cells, each, strict=True)]
+    values = {name: dict.fromkeys(dict(cell.settings)[name] for cell in cells) for name, _ in cells[0].settings}
+    sweep = [(name, *map(str, of)) for name, of in values.items() if len(of) > 1]
+    datasets = tuple(dict.fromkeys(cell.dataset for cell in cells))
+    options = dataclasses.replace(each[0], dataset=datasets, build=True, sweep=sweep[0] if sweep else ())
     digest = hashlib.sha256(json.dumps([recipes, provenance.code_version()], default=str).encode()).hexdigest()[:10]
     cell = cells[0]
     folder = config.runs / config.suite_name / f"{cell.task}-{cell.method}-{digest}"
@@ -164,7 +193,7 @@ def flags(options: RunConfig, defaults: RunConfig) -> list[str]:
     words = ["--task", options.task]
     for field in dataclasses.fields(options):
         value, name = getattr(options, field.name), field.name.replace("_", "-")
-        if field.name in ("task", "dataset") or value == getattr(defaults, field.name):
+        if field.name in ("task", "dataset", options.swept) or value == getattr(defaults, field.name):
             continue
         if isinstance(value, bool):
             words.append(f"--{name}" if value else f"--no-{name}")
@@ -390,14 +419,15 @@ def run_command(pack: Pack, place: set[int], processes: set) -> int:
 def publish(config, pack: Pack) -> None:
     """Put the result of every cell, and its policies, where they are looked for."""
     for cell, made_of in zip(pack.cells, pack.recipes, strict=True):
-        name = "chain" if suites.suite(config.suite).iterations else f"result-{cell.dataset}"
+        own = cell_name(pack.config, Lane(cell.dataset, dict(cell.settings).get(pack.config.swept), 0))
+        name = "chain" if suites.suite(config.suite).iterations else f"result-{own}"
         (file,) = pack.folder.glob(f"*/*/{name}.json")
         raw = json.loads(file.read_bytes())
         place = {"suite": config.suite_name, "task": cell.task, "method": cell.method, "dataset": cell.dataset}
         raw = {"format": raw.pop("format"), "cell": place | {"settings": dict(cell.settings)}, "made_of": made_of} | raw
         results.write(results.path(config.results, config.suite_name, cell.task, cell.name), raw)
         for lane in raw["lanes"]:
-            for policy in file.parent.glob(f"{cell.dataset}-seed-{lane['seed']}/policy.*"):
+            for policy in file.parent.glob(f"{own}-seed-{lane['seed']}/policy.*"):
                 kept = config.runs / config.suite_name / "policies" / cell.task
                 files.write_atomic(kept / f"{cell.name}-seed-{lane['seed']}{policy.suffix}", policy.read_bytes())
 

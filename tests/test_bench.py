@@ -159,6 +159,34 @@ def test_a_suite_runs_resumes_and_is_not_run_twice(tiny, capsys, data_root):
     assert "about" in capsys.readouterr().out
 
 
+def test_one_program_sweeps_what_cells_differ_in(tiny, monkeypatch):
+    """And their results are what they would be alone."""
+    cells = grid(("hopper",), ("vfo-bin",), ("random-n5", "bc-1-n3"), temperature=(0.3, 3.0))
+    monkeypatch.setitem(SUITES, "tiny", Suite("tiny", "", cells, TINY))
+    assert [len(pack.cells) for pack in packs.plan(tiny)[0]] == [2, 2]  # on a CPU
+    wide = dataclasses.replace(tiny, lanes=8)
+    (pack,), _ = packs.plan(wide)
+    assert pack.name == "hopper vfo-bin temperature=0.3,3.0" and pack.config.sweep == ("temperature", "0.3", "3.0")
+    main(wide)
+    assert packs.plan(tiny) == packs.plan(wide) == ([], 4)
+    for cell in cells:
+        found = results.read(results.path(tiny.results, "tiny", "hopper", cell.name))
+        assert found.raw["config"]["temperature"] == dict(cell.settings)["temperature"] == found.settings["temperature"]
+        assert found.raw["dataset"]["id"] == f"hopper/{cell.dataset}-v1" and len(found.score) == 2
+        policies = sorted(tiny.runs.glob(f"tiny/policies/hopper/{cell.name}-seed-*.json"))
+        assert len(policies) == 2
+    swept = {cell.name: results.path(tiny.results, "tiny", "hopper", cell.name).read_bytes() for cell in cells}
+    for cell in cells[:3]:
+        results.path(tiny.results, "tiny", "hopper", cell.name).unlink()
+    todo, fresh = packs.plan(wide)  # not every dataset lacks all values
+    assert fresh == 1 and sorted(len(pack.cells) for pack in todo) == [1, 2]
+    main(tiny)
+    for cell in cells:
+        again = json.loads(results.path(tiny.results, "tiny", "hopper", cell.name).read_bytes())
+        learned = [[lane["nll"] for lane in one["lanes"]] for one in (again, json.loads(swept[cell.name]))]
+        np.testing.assert_allclose(*learned, rtol=1e-3)
+
+
 def test_evaluations_are_part_of_what_a_result_is(tiny):
     """Claims and figures read them."""
     load_privileged("hopper/random-n5", build=True), load_privileged("hopper/expert-n3", build=True)
