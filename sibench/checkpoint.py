@@ -6,6 +6,7 @@ import logging
 import os
 import re
 import shutil
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -47,11 +48,13 @@ def save(folder: Path, step: int, state: Any, notes: Any = None) -> None:
 @contextlib.contextmanager
 def _failing_in_a_line(checkpoint: Path) -> Iterator[None]:
     """On a full disk orbax prints a traceback from each of its threads, and raises what is not always an OSError."""
-    absl = logging.getLogger("absl")
+    absl, say = logging.getLogger("absl"), sys.unraisablehook
     level = absl.level
     absl.setLevel(logging.CRITICAL)
+    sys.unraisablehook = lambda raised: None if str(raised.exc_value) == "Event loop is closed" else say(raised)
     try:
         yield
+        sys.unraisablehook = say  # after a failure more may come
     except (OSError, ValueError) as error:
         logging.getLogger("asyncio").setLevel(logging.CRITICAL)  # orbax's other tasks fail too, and nobody asks them
         code = getattr(error, "errno", None) or (re.search(r"os_error_code='(\d+)'", str(error)) or [0, 0])[1]
