@@ -22,7 +22,6 @@ from sibench.data import Dataset, observation_index
 from sibench.data.pixels import Pixels, kept
 from sibench.data.pixels import join as join_pixels
 from sibench.networks import Stats
-from sibench.physics import on_host
 
 
 class Stretch(NamedTuple):
@@ -42,6 +41,8 @@ class Stored(flax.struct.PyTreeNode):
 
     def __getitem__(self, index: jax.Array | slice) -> jax.Array:
         """Of whole numbers [B], or a slice."""
+        from sibench.physics import on_host  # so that --help of a learner need not wait for simulators
+
         index = jnp.arange(len(self.numbers))[index]
         (frames,) = jax.vmap(on_host(lambda rows: [self.pixels[rows]], [(FRAMES, jnp.uint8)]))(index)
         numbers = jax.lax.bitcast_convert_type(self.numbers[index], jnp.uint8)

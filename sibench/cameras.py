@@ -32,8 +32,6 @@ SIDE = 84
 FRAMES = (len(VIEWS), SIDE, SIDE, 3)
 """Shape of the frames of one observation."""
 NUM_BYTES = math.prod(FRAMES)
-PATIENCE = 300
-"""Seconds for a share of one request, which takes one or two."""
 REMEMBERED = 1024
 """Observations of which the frames are kept until the next are asked for."""
 HINT = "on Debian or Ubuntu: apt install libosmesa6 or libegl1; MUJOCO_GL=egl or osmesa says which of them to use"
@@ -52,7 +50,10 @@ def unpack(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 class Painter:
-    """One process that draws. It is started when it is needed, and once more if it dies."""
+    """One process that draws. It is started when it is needed, and once more if it dies or hangs."""
+
+    patience = 300
+    """Seconds for what takes one or two."""
 
     def __init__(self, model: Any, gl: str):
         self.model, self.gl, self.process, self.lock = model, gl, None, threading.Lock()
@@ -66,6 +67,9 @@ class Painter:
         if not len(qpos):
             return np.zeros((0, *FRAMES), np.uint8)
         for attempt in range(2):
+            hung = threading.Timer(self.patience, lambda: self.process and self.process.kill())
+            hung.daemon = True
+            hung.start()
             try:
                 if self.process is None:
                     self.start()
@@ -81,6 +85,8 @@ class Painter:
                 why = self.stop() or error
                 if attempt:
                     raise UserError(f"no frames with MUJOCO_GL={self.gl}: {why}") from None
+            finally:
+                hung.cancel()
 
     def start(self) -> None:
         import mujoco
@@ -99,10 +105,7 @@ class Painter:
         self.process.stdin.write(np.int64([self.model.nq, len(image)]).tobytes() + image.tobytes())
 
     def receive(self, size: int) -> bytes:
-        hung = threading.Timer(PATIENCE, self.process.kill)  # a driver may wait for ever
-        hung.start()
         received = self.process.stdout.read(size)
-        hung.cancel()
         if len(received) < size:
             raise EOFError("the process that draws has ended")
         return received

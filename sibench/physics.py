@@ -25,13 +25,13 @@ from sibench.errors import UserError, unknown
 
 try:
     import mujoco
-    from mujoco.batch import Batch
 except (AttributeError, ImportError, OSError, RuntimeError) as error:  # it loads the OpenGL that $MUJOCO_GL names
     if not (gl := os.environ.get("MUJOCO_GL")):
         raise
     raise UserError(
         f"MuJoCo cannot be loaded with MUJOCO_GL={gl}: {error}; unset it: nothing but tasks with frames needs OpenGL"
     ) from None
+from mujoco.batch import Batch
 
 with contextlib.redirect_stdout(io.StringIO()):  # it prints that warp, which is not used here, is missing
     from mujoco import mjx

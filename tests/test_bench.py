@@ -23,6 +23,7 @@ from sibench.data import load_privileged
 from sibench.errors import UserError
 from sibench.heldout import held_out, teachers, uniform_nll
 from sibench.physics import pick_engine
+from sibench.policies import read_description
 from sibench.suites import SUITES, Suite, grid
 
 TINY = {
@@ -173,8 +174,9 @@ def test_one_program_sweeps_what_cells_differ_in(tiny, monkeypatch):
         found = results.read(results.path(tiny.results, "tiny", "hopper", cell.name))
         assert found.raw["config"]["temperature"] == dict(cell.settings)["temperature"] == found.settings["temperature"]
         assert found.raw["dataset"]["id"] == f"hopper/{cell.dataset}-v1" and len(found.score) == 2
-        policies = sorted(tiny.runs.glob(f"tiny/policies/hopper/{cell.name}-seed-*.json"))
-        assert len(policies) == 2
+        for lane in found.raw["lanes"]:
+            kept = tiny.runs / f"tiny/policies/hopper/{cell.name}-seed-{lane['seed']}"
+            assert read_description(kept)["weights_sha256"] == lane["policy_sha256"]
     swept = {cell.name: results.path(tiny.results, "tiny", "hopper", cell.name).read_bytes() for cell in cells}
     for cell in cells[:3]:
         results.path(tiny.results, "tiny", "hopper", cell.name).unlink()
@@ -184,7 +186,7 @@ def test_one_program_sweeps_what_cells_differ_in(tiny, monkeypatch):
     for cell in cells:
         again = json.loads(results.path(tiny.results, "tiny", "hopper", cell.name).read_bytes())
         learned = [[lane["nll"] for lane in one["lanes"]] for one in (again, json.loads(swept[cell.name]))]
-        np.testing.assert_allclose(*learned, rtol=1e-3)
+        np.testing.assert_allclose(*learned, rtol=1e-5)
 
 
 def test_evaluations_are_part_of_what_a_result_is(tiny):

@@ -1,5 +1,6 @@
 """The command lines: quick to answer, and exact about mistakes."""
 
+import ast
 import subprocess
 import sys
 
@@ -85,3 +86,11 @@ def test_collect_show_list_verify(data_root):
     assert '"num_episodes": 4' in command("sibench.data", "show", "hopper/mix-500-n4").stdout
     verified = command("sibench.data", "verify")
     assert verified.returncode == 0 and verified.stdout.count("good") == 2
+
+
+def test_methods_hash_alike_on_every_python():
+    """Python 3.12 writes strings inside the braces of an f-string with other quotes than 3.11."""
+    for file in sorted((REPO / "algorithms").glob("*.py")):
+        fields = [node for node in ast.walk(ast.parse(file.read_text())) if isinstance(node, ast.FormattedValue)]
+        inside = [one for field in fields for one in ast.walk(field.value) if isinstance(one, ast.Constant)]
+        assert not [one for one in inside if isinstance(one.value, str)], file

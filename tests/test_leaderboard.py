@@ -27,7 +27,7 @@ import sibench
 from sibench import cli, files, policies, results, suites, tasks
 from sibench.errors import UserError
 from sibench.evaluation import Evaluation
-from sibench.ids import parse_id
+from sibench.ids import Id, parse_id
 from sibench.leaderboard import Entry, schema, verify
 from sibench.leaderboard import submission as sub
 from sibench.leaderboard.__main__ import Command, main
@@ -801,3 +801,10 @@ def test_rare_successes_may_be_missed_by_a_replay(monkeypatch):
         data = SimpleNamespace(id="can/bc-2-v1", num_episodes=1000, return_mean=claimed)
         check = verify._check_background(SimpleNamespace(background=data), np.arange(500, dtype=np.uint64), 0.01)
         assert check.passed == passes
+
+
+def test_a_mixture_is_known_by_what_is_mixed(monkeypatch):
+    before = sub.recipe_sha256.__wrapped__("hopper/mix-300-v1")
+    assert before == sub.recipe_sha256("hopper/mix-300-v1") != sub.recipe_sha256("hopper/mix-400-v1")
+    monkeypatch.setattr(Id, "num_experts", property(lambda id: 299))
+    assert sub.recipe_sha256.__wrapped__("hopper/mix-300-v1") != before

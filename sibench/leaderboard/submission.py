@@ -191,7 +191,9 @@ def num_demos(name: str) -> int:
 @functools.cache
 def recipe_sha256(dataset: str) -> str:
     """Of the policies and seeds that a dataset is played from, whatever machine plays it."""
-    return _canonical_sha256([str(parse_id(dataset)), *(recipe(part) for part in parts(parse_id(dataset)))])
+    id = parse_id(dataset)
+    share = [f"last {id.num_experts}"] if id.kind == "mix" else []
+    return _canonical_sha256([str(id), *share, *(recipe(part) for part in parts(id))])
 
 
 def suite_sha256(name: str) -> str:
