@@ -175,7 +175,7 @@ def test_one_program_sweeps_what_cells_differ_in(tiny, monkeypatch):
         assert found.raw["config"]["temperature"] == dict(cell.settings)["temperature"] == found.settings["temperature"]
         assert found.raw["dataset"]["id"] == f"hopper/{cell.dataset}-v1" and len(found.score) == 2
         for lane in found.raw["lanes"]:
-            kept = tiny.runs / f"tiny/policies/hopper/{cell.name}-seed-{lane['seed']}"
+            kept = tiny.runs / f"tiny/policies/hopper/{cell.name}-seed-{lane['seed']}.json"
             assert read_description(kept)["weights_sha256"] == lane["policy_sha256"]
     swept = {cell.name: results.path(tiny.results, "tiny", "hopper", cell.name).read_bytes() for cell in cells}
     for cell in cells[:3]:
