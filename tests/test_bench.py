@@ -223,8 +223,8 @@ def test_a_pack_that_fails_does_not_stop_the_others(tiny, monkeypatch, capsys):
     monkeypatch.setitem(SUITES, "tiny", dataclasses.replace(SUITES["tiny"], cells=SUITES["tiny"].cells[:2]))
     real = packs.make_pack
 
-    def broken(config, suite, cells, options, known):
-        pack = real(config, suite, cells, options, known)
+    def broken(config, suite, cells, known):
+        pack = real(config, suite, cells, known)
         if cells[0].dataset == "random-n5":
             pack.command += ["--demos", "1001"]
         return pack

@@ -661,7 +661,7 @@ def test_d4rl_command_and_refusals(tmp_path, data_root):
     assert result.returncode == 2 and "another file" in result.stderr
     result = command("sibench.data", "import-d4rl", str(tmp_path / "d4rl.hdf5"), "hopper/bc-10")
     assert result.returncode == 2 and "benchmark's own" in result.stderr
-    with pytest.raises(UserError, match="has 11 observations and 3 actions; walker2d-v1 has"):
+    with pytest.raises(UserError, match=r"d4rl\.hdf5: 11 observations and 3 actions; walker2d-v1 has"):
         d4rl_file(tmp_path / "d4rl.hdf5", [4], [False])
         interop.from_d4rl(tmp_path / "d4rl.hdf5", "walker2d")
 
