@@ -53,7 +53,7 @@ class Pack:
     @property
     def name(self) -> str:
         first = self.cells[0]
-        told = {name: [f"{dict(cell.settings)[name]}" for cell in self.cells] for name, _ in first.settings}
+        told = {name: [str(dict(cell.settings)[name]) for cell in self.cells] for name, _ in first.settings}
         return " ".join([first.task, first.method, *(f"{k}={','.join(dict.fromkeys(v))}" for k, v in told.items())])
 
     @property
@@ -134,18 +134,17 @@ def together(config, cells: list[Cell], most: int) -> list[list[Cell]]:
     numbers = {name for cell in cells for name, value in cell.settings if sweeps and isinstance(value, float)}
     ways = []
     for swept in (None, *sorted(numbers)):
-        by_rest: dict[tuple, dict[str, list[Cell]]] = {}
+        of_dataset: dict[tuple, list[Cell]] = {}  # by the other settings too
         for cell in cells:
             rest = tuple((name, value) for name, value in cell.settings if name != swept)
-            by_rest.setdefault(rest, {}).setdefault(cell.dataset, []).append(cell)
+            of_dataset.setdefault((rest, cell.dataset), []).append(cell)
+        alike: dict[tuple, list[list[Cell]]] = {}  # datasets that have the same values
+        for (rest, _), own in of_dataset.items():
+            alike.setdefault((rest, tuple(dict(cell.settings).get(swept) for cell in own)), []).append(own)
         programs = []
-        for by_dataset in by_rest.values():
-            by_values: dict[tuple, list[list[Cell]]] = {}  # datasets that have the same values
-            for own in by_dataset.values():
-                by_values.setdefault(tuple(dict(cell.settings).get(swept) for cell in own), []).append(own)
-            for values, same in by_values.items():
-                num = max(1, most // len(values))
-                programs += [list(itertools.chain(*same[at : at + num])) for at in range(0, len(same), num)]
+        for (_, values), same in alike.items():
+            num = max(1, most // len(values))
+            programs += [list(itertools.chain(*same[at : at + num])) for at in range(0, len(same), num)]
         if all(len(program) <= most for program in programs):
             ways.append(programs)
     return min(ways, key=len)
@@ -270,7 +269,7 @@ def timings(folder: Path) -> Iterator[Timing]:
             raw = results.read(file).raw
             if "seconds" in raw and (lanes := raw["lanes_together"]):
                 settings, seconds = raw["config"], raw["seconds"]
-                lanes *= len(raw.get("chain", "1"))
+                lanes *= len(raw["chain"]) if "chain" in raw else 1
                 updates = (settings["steps"] + raw["num_pretrain"]) * lanes
                 episodes = max(1, settings["final_episodes"] * lanes)
                 method, frames = raw["cell"]["method"], has_frames(raw["cell"]["task"])

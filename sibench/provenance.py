@@ -85,8 +85,9 @@ def program_sha256(file: Path) -> str:
     tree = ast.parse(file.read_bytes())
     for node in ast.walk(tree):
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef):
-            said = [part for part in node.body if isinstance(part, ast.Expr) and isinstance(part.value, ast.Constant)]
-            node.body = [part for part in node.body if part not in said]
+            node.body = [
+                part for part in node.body if not (isinstance(part, ast.Expr) and isinstance(part.value, ast.Constant))
+            ]
     return hashlib.sha256(ast.unparse(tree).encode()).hexdigest()
 
 

@@ -91,7 +91,9 @@ def from_minari(minari_id: str, task: str) -> Dataset:
             for e in episodes
         ]
     except (AssertionError, AttributeError, ImportError, OverflowError, *storage.UNREADABLE) as error:
-        raise UserError(f"{folder}: not a Minari dataset that can be read: {error or 'it is incomplete'}") from None
+        raise UserError(
+            f"{folder}: not a Minari dataset that can be read: {storage.in_a_line(error) or 'it is incomplete'}"
+        ) from None
     if not episodes or any(len(set(lengths)) > 1 for lengths in flags):
         raise UserError(f"{folder}: it has no episodes, or one whose arrays do not fit together in length")
     if not all(isinstance(array, np.ndarray) for arrays in columns.values() for array in arrays):
@@ -158,7 +160,7 @@ def from_d4rl(path: Path, task: str, max_episode_steps: int = 1000) -> Dataset:
             timeout = column("timeouts", "biu").astype(bool) if "timeouts" in file else np.zeros_like(terminal)
             next_obs = column("next_observations", "f") if "next_observations" in file else None
     except storage.UNREADABLE as error:
-        raise UserError(f"{path}: not a D4RL file that can be read: {storage.why(error)}") from None
+        raise UserError(f"{path}: not a D4RL file that can be read: {storage.in_a_line(error)}") from None
     if (obs.ndim, action.ndim, reward.ndim, terminal.ndim, timeout.ndim) != (2, 2, 1, 1, 1):
         raise UserError(f"{path}: observations and actions must have a row a step, the others a number")
     lengths = {len(array) for array in (obs, action, reward, terminal, timeout)}
@@ -259,7 +261,9 @@ def from_robomimic(path: Path, task: str, mask: str = "") -> Dataset:
         parts = {"observations": observations, "actions": actions, "rewards": rewards}
         columns = {name: np.concatenate(arrays) for name, arrays in parts.items()}
     except storage.UNREADABLE as error:
-        raise UserError(f"{path}: not a robomimic file of {task} that can be read: {storage.why(error)}") from None
+        raise UserError(
+            f"{path}: not a robomimic file of {task} that can be read: {storage.in_a_line(error)}"
+        ) from None
     card = {"source": f"robomimic {path.name}", "mask": mask or "all", "dropped_steps": steps - sum(lengths)}
     pixels = Pixels(lambda rows: _frames(path, [places[row] for row in rows]), np.arange(len(places)))
     shown = pixels if has_frames(task) else None
@@ -312,7 +316,7 @@ def _frames(path: Path, places: list[tuple[str, str, int]]) -> np.ndarray:
                 group = storage.read_group(storage.read_group(data, demo), part)
                 views = [storage.frames(group, view)[first : last + 1] for view in ROBOMIMIC_VIEWS]
             except storage.UNREADABLE as error:
-                raise UserError(f"{path}: the frames of {demo} cannot be read: {error}") from None
+                raise UserError(f"{path}: the frames of {demo} cannot be read: {storage.in_a_line(error)}") from None
             shown.append(np.stack(views, axis=1)[np.array(rows) - first])
     return np.concatenate(shown)
 

@@ -15,6 +15,7 @@ import numpy as np
 from sibench.cameras import FRAMES, NUM_BYTES
 from sibench.cli import threads
 from sibench.errors import UserError
+from sibench.files import naming
 
 BLOCK = 512
 """Rows that are handled at a time."""
@@ -66,15 +67,11 @@ def join(parts: list[Pixels]) -> Pixels:
 def write(file: Path, pixels: Pixels) -> np.ndarray:
     """Store them; where each row ends."""
     ends = []
-    try:
-        with open(file, "wb") as stored, ThreadPoolExecutor(threads()) as pool:
-            for block in pixels.blocks():
-                for row in pool.map(lambda frames: zlib.compress(frames.data, 1), block):
-                    stored.write(row)
-                    ends.append(len(row))
-    except OSError as error:
-        error.filename = error.filename or str(file)
-        raise
+    with naming(file), open(file, "wb") as stored, ThreadPoolExecutor(threads()) as pool:
+        for block in pixels.blocks():
+            for row in pool.map(lambda frames: zlib.compress(frames.data, 1), block):
+                stored.write(row)
+                ends.append(len(row))
     return np.cumsum(ends, dtype=np.int64)
 
 

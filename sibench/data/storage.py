@@ -150,7 +150,7 @@ def read(id: Id) -> Dataset:
 
 
 def _refused(file: Path, why: object, id: Id) -> UserError:
-    return UserError(f"{file}: refused: {why}; {remedy(id)}")
+    return UserError(f"{file}: refused: {in_a_line(why)}; {remedy(id)}")
 
 
 def remedy(id: Id) -> str:
@@ -258,8 +258,8 @@ def _is_link(group, name: str) -> bool:
     return not isinstance(kind, h5py.HardLink)
 
 
-def why(error: Exception) -> str:
-    """What could not be read, in one line."""
+def in_a_line(error: object) -> str:
+    """What h5py says in several."""
     return " ".join(str(error).split())
 
 
