@@ -1,4 +1,4 @@
-"""Improvement with other settings: VfO's temperature and mixture, SQIL's (figures 8, 9, 15 and 16 of the paper).
+"""Improvement with other settings: VfO's temperature and mixture, SQIL's (figures 8, 9, 15, 16 of the paper), AWR's.
 
 python plots/sweeps.py    draws plots/sweeps-<suite>.png and .svg for every suite in results
 """
@@ -12,7 +12,11 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 KINDS = ("temperature", "mixture", "mixture+temperature")
-USUAL = {"vfo-bin": {"temperature": 1.0, "mixture": 0.5}, "sqil": {"temperature": 1.0, "mixture": 0.9}}
+USUAL = {
+    "vfo-bin": {"temperature": 1.0, "mixture": 0.5},
+    "sqil": {"temperature": 1.0, "mixture": 0.9},
+    "awr": {"temperature": 1.0},
+}
 """What a setting is while the other is swept."""
 
 

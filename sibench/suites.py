@@ -150,7 +150,7 @@ _suites = (
     Suite(
         "small-halfcheetah",
         "the same on a third, with the paper's networks, as smaller clones fall short of their data: halfcheetah",
-        grid(("halfcheetah",), ("bc", "vfo-bin", "awr"), ladder(5, 20, 50, 100)),
+        grid(("halfcheetah",), ("bc", "vfo-bin", "vfo-disc", "awr", "smodice-kl", "dilo"), ladder(20, 50, 100)),
         SMALL
         | {"hidden": (512, 512), "batch_size": 256, "learning_rate": 1e-3, "steps": 60_000, "seeds": 2}
         | {"final_episodes": 100},
@@ -165,6 +165,12 @@ _suites = (
         "small-temperature",
         "how much VfO's temperature matters, at that size: hopper",
         grid(("hopper",), ("vfo-bin",), ladder(2, 5), temperature=(0.3, 3.0, 10.0)),
+        SMALL | {"seeds": 2},
+    ),
+    Suite(
+        "small-awr-temperature",
+        "how much the oracle AWR's matters, at that size: hopper",
+        grid(("hopper",), ("awr",), ladder(1, 2, 5), temperature=(0.03, 0.1, 0.3)),
         SMALL | {"seeds": 2},
     ),
     Suite(
@@ -184,6 +190,12 @@ _suites = (
         "small-demos",
         "how results move with the number of expert demonstrations, at that size: hopper",
         grid(("hopper",), ("vfo-bin", "vfo-disc", "smodice-kl"), ladder(2), demos=(1, 10, 100, 1000)),
+        SMALL | {"seeds": 2, "expert": "expert"},
+    ),
+    Suite(
+        "small-nce",
+        "dynamics representations against the number of demonstrations, at that size: hopper",
+        grid(("hopper",), ("nce-inverse", "nce-value", "nce-privileged"), ladder(2), demos=(1, 10, 100)),
         SMALL | {"seeds": 2, "expert": "expert"},
     ),
     Suite(
@@ -218,7 +230,7 @@ _suites = (
     Suite(
         "small-manipulation-self-improve",
         "self-improvement of success at that size: lift, three rounds",
-        grid(("lift",), ("bc", "vfo-bin"), ("bc-5",)),
+        grid(("lift",), ("bc", "vfo-bin", "awr"), ("bc-5",)),
         SMALL | {"seeds": 2, "evals": 1},
         iterations=3,
         episodes=400,
@@ -226,7 +238,7 @@ _suites = (
     Suite(
         "small-manipulation-images",
         "the same through two cameras: lift",
-        grid(("lift-image",), ("bc", "vfo-bin"), ("bc-5-n100", "bc-20-n100")),
+        grid(("lift-image",), ("bc", "vfo-bin", "awr"), ("bc-5-n100", "bc-20-n100")),
         IMAGE,
     ),
     Suite(
