@@ -4,8 +4,9 @@
     python -m sibench.claims --suites sibench-x0.1 bimodal-x0.1 --markdown claims.md
 
 Each statement (sibench/paper.py) is put to a test (sibench/judging.py): it holds, fails, or these results cannot tell.
-It is not yet run until every cell that its test needs is there. Cells whose data BC has not learned, or without a BC,
-are left out; if that is more than half of the headroom of a task, the statement is not judged.
+Until every cell that its test needs is there, it holds or fails so far, on the tasks of which all are, or is not yet
+run. Cells whose data BC has not learned, or without a BC, are left out; if that is more than half of the headroom of a
+task, the statement is not judged.
 """
 
 from collections import Counter

@@ -1,8 +1,9 @@
 """Tests of statements about results: does an interval over seeds (95 %, Welch) lie in a region?
 
 Inside it, the statement holds; outside, it fails; across the edge, these results cannot tell. A statement of several
-parts holds if all do, which needs no correction for their number, and fails if any does. SI is the SIBench score of a
-method on a task (sibench/stats.py).
+parts holds if all do, which needs no correction for their number, and fails if any does. While results of some of its
+tasks are missing, it is put to the others, and holds or fails so far. SI is the SIBench score of a method on a task
+(sibench/stats.py).
 """
 
 import math
@@ -14,12 +15,14 @@ import numpy as np
 
 from sibench import evidence, results, stats, suites
 from sibench.errors import UserError
-from sibench.evidence import number, outcome, si
+from sibench.evidence import Place, number, outcome, si
 from sibench.results import Result
 from sibench.stats import Interval
-from sibench.suites import TASKS, Cell
+from sibench.suites import IMAGES, MANIPULATION, TASKS, Cell
 
-WORDS = HOLDS, FAILS, NOT_JUDGED, NOT_RUN = "holds", "fails", "not judged", "not yet run"
+HOLDS, FAILS, NOT_JUDGED, NOT_RUN = "holds", "fails", "not judged", "not yet run"
+SO_FAR = {HOLDS: "holds so far", FAILS: "fails so far"}
+WORDS = (HOLDS, FAILS, *SO_FAR.values(), NOT_JUDGED, NOT_RUN)
 
 Truth = bool | None  # None: these results cannot tell
 
@@ -50,6 +53,7 @@ class Test(NamedTuple):
     needs: tuple[Need, ...]
     judge: Callable[[Sequence[Result]], tuple[Truth, str]]  # with the numbers that it goes by
     everywhere: bool = False  # whether or not BC has learned the data, for that is what is asked
+    apart: bool = True  # some of its tasks tell something without the others
 
 
 class Verdict(NamedTuple):
@@ -93,48 +97,63 @@ def verdict(test: Test | str, found: Sequence[Result], names: Sequence[str]) -> 
     if isinstance(test, str):
         return Verdict(NOT_RUN, test)
     expected = cells(test.needs, names)
-    if expected is None:
-        where = ", ".join(names) if len(names) < 4 else f"these {len(names)} suites"
-        return Verdict(NOT_RUN, f"not all of it is in {where}")
     known = {(result.suite, result.task, name_of(result)): result for result in found}
-    read = [known[cell] for cell in sorted(expected) if cell in known]
-    if len(read) < len(expected):
-        return Verdict(NOT_RUN, f"{len(read)} of {len(expected)} cells are there", evidence=files_of(read))
+    read = {task: [known[cell] for cell in sorted(wanted) if cell in known] for task, wanted in expected.items()}
     good = evidence.converged_places(found)
+    if test.everywhere:
+        good |= {evidence.place(result) for result in found}
+    whole = [task for task, wanted in expected.items() if wanted and len(read[task]) == len(wanted)]
+    if len(whole) == len(expected):
+        return judged(test, all_in(read, whole), good)
+    if test.apart and (telling := [task for task in whole if enough(read[task], good)]):
+        given = judged(test, all_in(read, telling), good)
+        why = f"on {spell(telling)}" + f": {given.why}" * bool(given.why)
+        return given._replace(word=SO_FAR.get(given.word, NOT_RUN), why=why)
+    where = ", ".join(names) if len(names) < 4 else f"these {len(names)} suites"
+    there = all_in(read, read)
+    why = f"{len(there)} of {sum(map(len, expected.values()))} cells are there"
+    return Verdict(NOT_RUN, why if all(expected.values()) else f"not all of it is in {where}", "", files_of(there))
+
+
+def all_in(read: Mapping[str, Sequence[Result]], where: Iterable[str]) -> list[Result]:
+    return [result for task in where for result in read[task]]
+
+
+def judged(test: Test, read: Sequence[Result], good: set[Place]) -> Verdict:
+    """By what it needs, of which only good places count."""
     places = {evidence.place(result) for result in read}
-    good = good | places if test.everywhere else good
     kept = [result for result in read if evidence.place(result) in good]
     out = f"BC has not converged, or not been run, on {len(places - good)} of {len(places)} datasets"
-    if not enough(read, kept):
+    if not enough(read, good):
         return Verdict(NOT_JUDGED, out, evidence=files_of(read))
     truth, numbers = test.judge(kept)
     why = ["these results cannot tell"] * (truth is None) + [f"left out: {out}"] * (not places <= good)
     return Verdict({True: HOLDS, False: FAILS, None: NOT_JUDGED}[truth], "; ".join(why), numbers, files_of(kept))
 
 
-def cells(needs: Sequence[Need], names: Sequence[str]) -> set[tuple[str, str, str]] | None:
-    """Suite, task and name of every cell that is needed; None if these suites lack some."""
-    found, lacking = set(), {(need, task, method) for need in needs for task in need.tasks for method in need.methods}
+def cells(needs: Sequence[Need], names: Sequence[str]) -> dict[str, set[tuple[str, str, str]]]:
+    """By task, the suite, task and name of every cell that is needed; none if these suites lack some of it."""
+    found = {task: set() for task in TASKS + MANIPULATION + IMAGES if any(task in need.tasks for need in needs)}
+    lacking = {(need, task, method) for need in needs for task in need.tasks for method in need.methods}
     for suite in names:
         described = suites.suite(suites.base(suite))
         for cell in described.cells:
             kind = evidence.kind(cell.dataset, dict(cell.settings), described.iterations > 0)
             if wanting := [need for need in needs if need.has(kind, cell)]:
-                found.add((suite, cell.task, cell.name))
+                found[cell.task].add((suite, cell.task, cell.name))
                 lacking -= {(need, cell.task, cell.method) for need in wanting}
-    return None if lacking else found
+    return found | {task: set() for _, task, _ in lacking}
 
 
-def enough(read: Sequence[Result], kept: Sequence[Result]) -> bool:
+def enough(read: Sequence[Result], good: set[Place]) -> bool:
     """Whether at least half of the headroom is left, of each task and kind of data."""
     groups = {}
     for result in read:
         groups.setdefault((result.task, evidence.kind_of(result)), {})[evidence.place(result)] = result.quality
-    left = {evidence.place(result) for result in kept}
     for places in groups.values():
         quality = np.array(list(places.values()))
         headroom = stats.weights(quality) * np.maximum(0, 1 - quality)
-        if headroom[[place in left for place in places]].sum() < headroom.sum() / 2:
+        if headroom[[place in good for place in places]].sum() < headroom.sum() / 2:
             return False
     return True
 
@@ -164,6 +183,11 @@ def inside(interval: Interval, low: float = -math.inf, high: float = math.inf) -
     return False if interval.high <= low or interval.low >= high else None
 
 
+def there(found: Sequence[Result], where: Sequence[str] = TASKS) -> list[str]:
+    """Those of these tasks that there are results of: all, unless the verdict is one so far."""
+    return [task for task in where if any(result.task == task for result in found)]
+
+
 def every(truths: Iterable[Truth]) -> Truth:
     truths = list(truths)
     return False if False in truths else None if None in truths else True
@@ -173,7 +197,7 @@ def on_each(measure: Measure, low: float = -math.inf, high: float = math.inf, wh
     """On each of these tasks."""
 
     def judge(found: Sequence[Result]) -> tuple[Truth, str]:
-        intervals = {task: measure.of(found, [task]) for task in where}
+        intervals = {task: measure.of(found, [task]) for task in there(found, where)}
         told = ", ".join(f"{task} {show(interval)}" for task, interval in intervals.items())
         return every(inside(interval, low, high) for interval in intervals.values()), told
 
@@ -185,7 +209,7 @@ def on_average(measure: Measure, low: float = -math.inf, high: float = math.inf)
     """Of the mean over all tasks."""
 
     def judge(found: Sequence[Result]) -> tuple[Truth, str]:
-        interval = measure.of(found, TASKS)
+        interval = measure.of(found, there(found))
         return inside(interval, low, high), show(interval)
 
     return Test(f"{measure.words} {region(low, high)}, mean over tasks", measure.needs, judge)
@@ -215,7 +239,7 @@ def all_of(words: str, parts: Mapping[str, Test]) -> Test:
         return every(truths), told
 
     needs = dict.fromkeys(need for part in parts.values() for need in part.needs)
-    return Test(words, tuple(needs), judge)
+    return Test(words, tuple(needs), judge, apart=all(part.apart for part in parts.values()))
 
 
 def show(interval: Interval) -> str:

@@ -27,6 +27,7 @@ from sibench.judging import (
     share,
     show,
     spell,
+    there,
 )
 from sibench.results import Result
 from sibench.stats import Interval
@@ -63,14 +64,14 @@ def worst_on(task: str, method: str) -> Test:
         told = ", ".join(f"than {other} {show(gap)}" for other, gap in zip(others, gaps, strict=True))
         return every(inside(gap, high=0) for gap in gaps), told
 
-    return Test(f"SI of {method} on {task} minus that on each other task below 0", (need,), judge)
+    return Test(f"SI of {method} on {task} minus that on each other task below 0", (need,), judge, apart=False)
 
 
 def improves_rarely(method: str) -> Test:
     need = Need("ladder", (method,))
 
     def of(found: Sequence[Result]) -> list[Truth]:
-        return [improves(result) for task in TASKS for result in roomy(need.of(found, method, task))]
+        return [improves(result) for task in there(found) for result in roomy(need.of(found, method, task))]
 
     return share(f"{ROOMY} in which {method} improves", [need], of, at_most=0.1)
 
@@ -92,7 +93,7 @@ def keeps_up(at_least: float) -> Test:
     def of(found: Sequence[Result]) -> list[Truth]:
         gaps = [
             stats.difference([vfo.score], [awr.score])[0]
-            for task in TASKS
+            for task in there(found)
             for method in VFO
             for vfo, awr in zip(*(roomy(need.of(found, one, task)) for one in (method, "awr")), strict=True)
         ]
@@ -174,7 +175,7 @@ def expert_from(mix: int) -> Test:
     need = Need("mix", ("dilo",), numbers=(mix,))
 
     def of(found: Sequence[Result]) -> list[Truth]:
-        cells = [result for task in TASKS for result in need.of(found, "dilo", task)]
+        cells = [result for task in there(found) for result in need.of(found, "dilo", task)]
         return [inside(stats.interval([cell.score]), low=1 - CLOSE) for cell in cells]
 
     return share(f"tasks on which dilo scores above {1 - CLOSE:g} with {mix} expert episodes", [need], of, 0.75)
@@ -253,7 +254,7 @@ def climbs(method: str, where: Sequence[str]) -> Test:
     need = Need("chain", (method,), tuple(where))
 
     def of(found: Sequence[Result]) -> list[Truth]:
-        chains = [chain(result) for task in where for result in need.of(found, method, task)]
+        chains = [chain(result) for task in there(found, where) for result in need.of(found, method, task)]
         return [bool(better) for data, policy in chains for better in (policy > data).flat]
 
     return share(f"iterations in which {method} is better than its data on {spell(where)}", [need], of, 0.75)
@@ -314,7 +315,7 @@ def follows_proxy(where: Sequence[str] = TASKS, methods: tuple[str, ...] = CHAIN
 
     def of(found: Sequence[Result]) -> list[Truth]:
         chains = []
-        for task in where:
+        for task in there(found, where):
             for method in methods:
                 better = [one.dataset for one in proxy.of(found, method, task) if improves(one)]
                 chains += [one for one in real.of(found, method, task) if one.dataset in better]
@@ -333,7 +334,7 @@ def proxy_ranks() -> Test:
         pairs = [
             (si(proxy.of(found, method, task)).mean(), of_chains(gain)(real.of(found, method, task)).mean())
             for method in methods
-            for task in TASKS
+            for task in there(found)
         ]
         rho, p = scipy.stats.spearmanr(*zip(*pairs, strict=True))
         return bool(rho > 0) if p < stats.LEVEL else None, f"{rho:.2f}, p = {p:.2g}, of {len(pairs)} pairs"
@@ -408,7 +409,7 @@ def wide_range(method: str, kind: str, **fixed: float) -> Test:
     scores = [score(method, kind, temperature=value, **fixed) for value in TEMPERATURES]
 
     def judge(found: Sequence[Result]) -> tuple[Truth, str]:
-        intervals = [measure.of(found, TASKS) for measure in scores]
+        intervals = [measure.of(found, there(found)) for measure in scores]
         truths = [inside(interval, low=0) for interval in intervals]
         sure, perhaps = longest([truth is True for truth in truths]), longest([truth is not False for truth in truths])
         told = ", ".join(f"{value:g} {show(interval)}" for value, interval in zip(TEMPERATURES, intervals, strict=True))
@@ -431,7 +432,7 @@ def needs_high_mixture() -> Test:
     ]
 
     def judge(found: Sequence[Result]) -> tuple[Truth, str]:
-        gap = stats.difference(*([si(need.of(found, "sqil", task)) for task in TASKS] for need in needs))[0]
+        gap = stats.difference(*([si(need.of(found, "sqil", task)) for task in there(found)] for need in needs))[0]
         return inside(gap, low=0), show(gap)
 
     return Test("SI of sqil at mixture 0.9 minus that at 0.5, mean over tasks, above 0", tuple(needs), judge)
@@ -502,7 +503,7 @@ def most_policies() -> Test:
     need = Need("ladder", VFO)
 
     def of(found: Sequence[Result]) -> list[Truth]:
-        cells = [result for task in TASKS for method in VFO for result in roomy(need.of(found, method, task))]
+        cells = [result for task in there(found) for method in VFO for result in roomy(need.of(found, method, task))]
         return [bool(better) for cell in cells for better in cell.improvement > 0]
 
     return share(f"policies of VfO, in {ROOMY}, that improve", [need], of, 0.5)
@@ -548,7 +549,7 @@ def on_some(measure: Measure, at_least: float) -> Test:
     need = measure.needs[0]._replace(tasks=MANIPULATION)
 
     def of(found: Sequence[Result]) -> list[Truth]:
-        return [inside(measure.of(found, [task]), low=0) for task in MANIPULATION]
+        return [inside(measure.of(found, [task]), low=0) for task in there(found, MANIPULATION)]
 
     return share(f"tasks of {spell(MANIPULATION)} with {measure.words} above 0", [need], of, at_least)
 

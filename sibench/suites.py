@@ -164,7 +164,7 @@ _suites = (
     Suite(
         "small-temperature",
         "how much VfO's temperature matters, at that size: hopper",
-        grid(("hopper",), ("vfo-bin",), ladder(2, 5), temperature=(0.3, 3.0, 10.0)),
+        grid(("hopper",), ("vfo-bin",), ladder(2, 5), temperature=(0.1, 0.3, 1.0, 3.0, 10.0)),
         SMALL | {"seeds": 2},
     ),
     Suite(
@@ -176,13 +176,13 @@ _suites = (
     Suite(
         "small-mixture",
         "how much its share of background data matters, at that size: hopper",
-        grid(("hopper",), ("vfo-bin",), ladder(2, 5), mixture=(0.1, 0.3, 0.7, 0.9)),
+        grid(("hopper",), ("vfo-bin",), ladder(2, 5), mixture=(0.1, 0.3, 0.5, 0.7, 0.9)),
         SMALL | {"seeds": 2},
     ),
     Suite(
         "small-sqil",
         "SQIL, privileged, against temperature and mixture, at that size: hopper",
-        grid(("hopper",), ("sqil",), ladder(2, 5), mixture=(0.9,), temperature=(0.3, 1.0, 3.0))
+        grid(("hopper",), ("sqil",), ladder(2, 5), mixture=(0.9,), temperature=(0.1, 0.3, 1.0, 3.0, 10.0))
         + grid(("hopper",), ("sqil",), ladder(2, 5), mixture=(0.1, 0.5), temperature=(1.0,)),
         SMALL | {"seeds": 2},
     ),
@@ -201,7 +201,7 @@ _suites = (
     Suite(
         "small-self-improve",
         "self-improvement at that size: hopper, three rounds",
-        grid(("hopper",), ("bc", "vfo-bin"), ("bc-2",)),
+        grid(("hopper",), ("bc", "bco", "vfo-bin", "awr", "smodice-kl", "dilo"), ("bc-2",)),
         SMALL | {"seeds": 2, "evals": 1},
         iterations=3,
         episodes=400,

@@ -10,7 +10,7 @@ from conftest import command
 from sibench import judging, paper
 from sibench.claims import Config
 from sibench.errors import UserError
-from sibench.judging import FAILS, HOLDS, NOT_JUDGED, NOT_RUN, Need, inside
+from sibench.judging import FAILS, HOLDS, NOT_JUDGED, NOT_RUN, SO_FAR, Need, inside
 from sibench.stats import Interval
 from sibench.suites import TASKS
 
@@ -44,6 +44,37 @@ def test_verdict(worlds, id, which, word):
     given = judging.verdict(CLAIMS[id].test, *worlds[which, id == "A"])
     assert given.word == word, given
     assert given.numbers and "files" in given.evidence
+
+
+@pytest.mark.parametrize("where", [("ant", "can"), ("halfcheetah", "ant", "can", "square", "lift-image")])
+@pytest.mark.parametrize(("which", "word"), [("like", HOLDS), ("unlike", FAILS)])
+def test_while_tasks_are_missing(worlds, where, which, word):
+    """What is there speaks, and as all of it does."""
+    told = {}
+    for id in TESTED:
+        found, suites = worlds[which, id == "A"]
+        some = [result for result in found if result.task in where]
+        needed = {task for need in CLAIMS[id].test.needs for task in need.tasks}
+        told[id] = judging.verdict(CLAIMS[id].test, some, suites).word
+        if needed <= set(where):
+            assert told[id] == word, id
+        elif not needed & set(where) or not CLAIMS[id].test.apart:
+            assert told[id] == NOT_RUN, id
+        else:
+            assert told[id] in (SO_FAR[word], NOT_RUN), id
+    assert list(told.values()).count(SO_FAR[word]) > len(told) / 3
+
+
+def test_what_is_there_so_far(tmp_path):
+    """Of two tasks one that BC has learned; the other tells nothing, nor does a task with a cell missing."""
+    gap = {"gap": lambda cell: 9.0 * (cell.task == "walker2d")}
+    there = lambda cell: cell.task in ("hopper", "walker2d") or (cell.task, cell.dataset) == ("ant", "bc-1")  # noqa: E731
+    synthetic.write(tmp_path, "sibench", synthetic.like_paper, keep=there, seeds=3, noise=0.002, **gap)
+    found = judging.read(["sibench"], tmp_path)
+    given = judging.verdict(CLAIMS["4.3k"].test, found, ["sibench"])
+    assert given[:2] == ("holds so far", "on hopper") and given.evidence == "sibench/hopper/dilo-*.json, 10 files"
+    poor = [result for result in found if result.task != "hopper"]
+    assert judging.verdict(CLAIMS["4.3k"].test, poor, ["sibench"])[:2] == (NOT_RUN, "11 of 40 cells are there")
 
 
 def test_ids_are_unique_and_every_claim_says_where():
@@ -159,7 +190,7 @@ def test_need_reads_cells_and_results_alike(tmp_path):
     own = need.of(found, "sqil", "ant")
     assert {result.dataset for result in own} == {"bc-1", "bc-5"}
     assert {result.settings["mixture"] for result in own} == {0.9} and len(own) == 10
-    assert judging.cells([need], ["sqil"]) == {("sqil", "ant", judging.name_of(result)) for result in own}
+    assert judging.cells([need], ["sqil"]) == {"ant": {("sqil", "ant", judging.name_of(result)) for result in own}}
     assert need.of(found, "sqil", "hopper") == []
 
 
