@@ -28,7 +28,7 @@ def draw(results: list) -> Figure:
                 iteration = np.arange(len(scores))
                 colour, marker, line, label = style.LOOKS[one.method]
                 solid = place(one) in good
-                mean, low, high, _ = np.array([stats.interval([row]) for row in scores]).T
+                mean, low, high = style.band(scores)
                 axis.fill_between(
                     iteration, low, high, color=colour, alpha=0.13, linewidth=0, label=f"_band of {label}"
                 )
@@ -49,7 +49,8 @@ def draw(results: list) -> Figure:
         results,
         good,
         "Score after each iteration, at 0 the quality of the data to start from; grey: the expert. "
-        "Thin: seeds. Thick: mean. Band: its 95 % interval over seeds (Welch's t)." + style.hair_note(results),
+        "Thin: seeds. Thick: mean. Band: its 95 % interval over three seeds or more (Welch's t)."
+        + style.hair_note(results),
     )
     return figure
 
