@@ -51,6 +51,7 @@ LOOKS = {  # colour (told apart by colour-blind eyes too), marker, line, name
     "vfo-bin": ("#2365c8", "s", "-", "VfO-bin"),
     "vfo-disc": ("#46beff", "D", "-", "VfO-disc"),
     "awr": ("#000000", "^", (0, (3, 1.5)), "AWR (oracle)"),
+    "vfo-bin-ending": ("#1d2f6f", "<", (0, (5, 1, 1, 1)), "VfO-bin, ending"),
     "awr-absorbing": ("#737373", "<", (0, (5, 1, 1, 1)), "AWR, absorbing"),
     "smodice-kl": ("#c5420f", "P", "-", "SMODICE"),
     "smodice-chi2": ("#ea8500", "X", "-", "SMODICE χ²"),

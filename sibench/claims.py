@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sibench import cli
+from sibench.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,8 @@ def main(config: Config) -> None:
     from sibench import files, judging
     from sibench.paper import CLAIMS
 
+    if not config.results.is_dir():
+        raise UserError(f"{config.results} is not a folder; --results is one with <suite>/<task>/<cell>.json in it")
     found = judging.read(config.suites, config.results)
     verdicts = [judging.verdict(claim.test, found, config.suites) for claim in CLAIMS]
     for claim, given in zip(CLAIMS, verdicts, strict=True):

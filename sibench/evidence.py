@@ -9,8 +9,11 @@ from sibench.ids import twin
 from sibench.results import GAP, LOSS, Result
 from sibench.suites import MANIPULATION
 
-Place = tuple[str, str, int, bool]
-"""What a method learned from and for how long: task, dataset, updates, whether it went on from its own data."""
+Place = tuple[str, str, int, int, tuple[int, ...], bool]
+"""What a method learned from, and how: task, dataset, updates, batch, network, whether it went on from its own data."""
+
+FEWEST = 20
+"""Episodes during training that say how good a policy is."""
 
 
 def kind(dataset: str, settings: Iterable[str] = (), is_chain: bool = False) -> str:
@@ -28,7 +31,9 @@ def number(dataset: str) -> int:
 
 
 def place(result: Result) -> Place:
-    return result.task, result.dataset, result.raw["config"]["steps"], "chain" in result.raw
+    config = result.raw["config"]
+    how = config["steps"], config["batch_size"], tuple(config["hidden"])
+    return result.task, result.dataset, *how, "chain" in result.raw
 
 
 def converged_places(results: Iterable[Result]) -> set[Place]:
@@ -54,14 +59,18 @@ def si(results: Sequence[Result], scores: Callable[[Result], np.ndarray] = lambd
 
 
 def last_tenth(result: Result) -> np.ndarray:
-    """[S], what the paper reports: the mean score of evaluations in the last tenth of training (manipulation: half)."""
+    """[S], what the paper reports: the mean score of evaluations in the last tenth of training (manipulation: half).
+
+    NaN of so few episodes that it says more of these than of the policy.
+    """
     skipped = 0.5 if twin(result.task) in MANIPULATION else 0.9
     since = result.raw["num_pretrain"] + skipped * result.raw["config"]["steps"]
     scores = np.zeros(len(result.score))  # of a seed that diverged: random's
     for seed, lane in enumerate(result.raw["lanes"]):
         if not result.diverged[seed]:
             returns = [row["returns"] for row in lane["evaluations"] if row["updates"] > since]
-            scores[seed] = tasks.quality(result.task, np.mean(returns))
+            known = np.size(returns) >= FEWEST
+            scores[seed] = tasks.quality(result.task, np.mean(returns)) if known else np.nan
     return scores
 
 

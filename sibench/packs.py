@@ -305,7 +305,8 @@ def show(config, todo: list[Pack], fresh: int) -> None:
             f"  {pack.name:<36} {duration(pack.seconds):>9}  {lanes:>3} lanes x {pack.updates} updates: {pack.datasets}"
         )
     if todo and all(pack.seconds for pack in todo):
-        total = sum(pack.seconds for pack in todo) / workers(config)
+        each = [pack.seconds for pack in todo]
+        total = max(*each, sum(each) / workers(config))
         print(f"about {duration(total)}, going by how long earlier results took")
 
 

@@ -45,8 +45,8 @@ def like_paper(cell: Cell, quality: float, is_chain: bool = False) -> float:
         return {"bc": 0.0, "bco": 0.04, "vfo-bin": 0.08, "awr": 0.09}[method] * headroom
     if method == "sqil":
         return (0.4 - (0.9 - settings["mixture"]) - 0.1 * abs(np.log10(settings["temperature"]))) * headroom
-    shares = {"bc": 0.0, "bco": 0.1, "vfo-bin": 0.5, "vfo-disc": 0.53, "awr": 0.57, "awr-absorbing": 0.7}
-    shares |= {"smodice-kl": -0.4, "dilo": -0.5, "nce-inverse": 0.2, "nce-value": 0.1, "nce-privileged": 0.3}
+    shares = {"bc": 0.0, "bco": 0.1, "vfo-bin": 0.5, "vfo-disc": 0.53, "awr": 0.57, "awr-absorbing": 0.5}
+    shares |= {"vfo-bin-ending": -0.6, "smodice-kl": -0.4, "dilo": -0.5, "nce-inverse": 0.2, "nce-value": 0.1, "nce-privileged": 0.3}
     share = 0.2 if (cell.task, method) == ("walker2d", "vfo-bin") else shares[method]
     return (share - 0.1 * abs(np.log10(settings.get("temperature", 1.0)))) * headroom
 
@@ -66,8 +66,9 @@ def unlike_paper(cell: Cell, quality: float, is_chain: bool = False) -> float:
     if (cell.task, method) == ("hopper", "vfo-bin"):
         return 0.2 * (0.95 - quality)
     shares = {"bc": 0.2, "bco": 0.1, "vfo-bin": -1.3, "vfo-disc": -1.6, "awr": -0.3, "awr-absorbing": -0.6}
-    shares |= {"smodice-kl": 0.3, "dilo": 0.4}
-    return (shares[method] + 0.2 * (cell.task == "hopper")) * headroom
+    shares |= {"vfo-bin-ending": 0.9, "smodice-kl": 0.3, "dilo": 0.4}
+    value = (shares[method] + 0.2 * (cell.task == "hopper")) * headroom
+    return min(value, -0.25) if method in ("vfo-bin", "vfo-disc") else value
 
 
 def write(
@@ -115,7 +116,7 @@ def result(
             "status": "finished",
             "returns": [random + (expert - random) * scores[seed]],
             "nll": nll[seed],
-            "evaluations": [{"updates": STEPS, "returns": [random + (expert - random) * before[seed]]}],
+            "evaluations": [{"updates": STEPS, "returns": [random + (expert - random) * before[seed]] * 20}],
         }
         for seed in range(seeds)
     ]
@@ -126,7 +127,7 @@ def result(
         "engine": "c",
         "dataset": {"quality": quality, "teacher_nll": TEACHER},
         "num_pretrain": 0,
-        "config": {"steps": STEPS, "hidden": [512, 512], "final_episodes": 1000},
+        "config": {"steps": STEPS, "batch_size": 256, "hidden": [512, 512], "final_episodes": 1000},
         "lanes": lanes,
         **({"chain": chain} if iterations else {}),
     }

@@ -36,7 +36,7 @@ class Shown(NamedTuple):
 
 
 def render(submissions: Path, results: Sequence[Path], out: Path) -> Iterator[str]:
-    """Write the page; yields what was passed over, and why. Of a suite in two folders of results, the last counts."""
+    """Write the page; yields what was passed over, and why. Of a method in two folders of results, the last counts."""
     shown: dict[str, Shown] = {}
     for folder in sorted(submissions.glob("[!.]*/")):
         try:
@@ -49,8 +49,8 @@ def render(submissions: Path, results: Sequence[Path], out: Path) -> Iterator[st
             yield f"passing over {folder}: it was verified, and failed"
         else:
             shown[submission.id] = Shown(submission, digest, verification)
-    origins = {path.name: path for folder in results for path in sorted(folder.glob("[!.]*/"))}
-    for folder in origins.values():
+    ours: dict[str, Shown] = {}
+    for folder in (path for top in results for path in sorted(top.glob("[!.]*/"))):
         try:
             methods = _methods(folder)
         except UserError as error:
@@ -63,7 +63,12 @@ def render(submissions: Path, results: Sequence[Path], out: Path) -> Iterator[st
                 yield f"passing over {folder}, {method}: {error}"
                 continue
             digest = hashlib.sha256(sub.as_json(submission)).hexdigest()
-            shown.setdefault(submission.id, Shown(submission, digest, None, folder))
+            ours[submission.id] = Shown(submission, digest, None, folder)
+    for id, one in ours.items():
+        if id in shown and one.submission.method.name == "bc":
+            yield f"passing over the submission {id}: all are compared with the BC of {one.origin}"
+            del shown[id]
+        shown.setdefault(id, one)
     names = dict.fromkeys(one.submission.suite for one in shown.values())
     boards = [_suite(name, [one for one in shown.values() if one.submission.suite == name]) for name in names]
     boards.sort(key=lambda board: (_is_bimodal(board), -len(board["datasets"]), board["name"]))
