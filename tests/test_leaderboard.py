@@ -668,17 +668,40 @@ def test_the_page_has_no_markup_of_others(page):
     assert "default-src 'none'" in text and not re.search(r"(src|href)=[\"']?http|@import|url\((?!#)", text)
 
 
-def test_results_of_two_folders_are_not_mixed(folder, tmp_path):
-    """The live results of a suite replace those in the repository, as a whole."""
-    live = tmp_path / "live"
+def board(page: Path) -> dict:
+    (data,) = re.findall(r'id="data">(.*?)</script>', page.read_text())
+    (suite,) = json.loads(data)["suites"]
+    return suite
+
+
+def test_of_two_folders_the_last_whole_method_counts(folder, tmp_path):
+    """Live results take the place of those in the repository, and until a method's are whole the latter stay."""
+    live, committed, out = tmp_path / "live", folder.parents[1] / "results", tmp_path / "index.html"
     write_results(live)
+    assert list(render(tmp_path / "none", (committed, live), out)) == []
+    assert dict(board(out)["facts"])["from"] == f"{live}/tiny"
     (live / "tiny" / "hopper" / "bc-bc-1-n5.json").unlink()
-    told = list(render(tmp_path / "none", (folder.parents[1] / "results", live), tmp_path / "index.html"))
+    told = list(render(tmp_path / "none", (committed, live), out))
     assert len(told) == 1 and "hopper/bc-1-n5-v1 is missing" in told[0]
-    shown = (tmp_path / "index.html").read_text()
+    assert {entry["id"] for entry in board(out)["entries"]} == {"tiny-bc", "tiny-awr", "tiny-vfo-bin"}
+    assert dict(board(out)["facts"])["from"] == ", ".join(sorted([f"{committed}/tiny", f"{live}/tiny"]))
     (live / "tiny" / "hopper" / "bc-bc-1-n5.json").write_text("{}")
     assert "is not a result file" in next(render(tmp_path / "none", (live,), tmp_path / "none.html"))
-    assert str(live) in shown and "tiny-awr" in shown and '"tiny-bc"' not in shown
+
+
+def test_the_bc_that_all_are_compared_with_is_ours(folder, tmp_path):
+    """Whoever calls his method BC; alone he may."""
+    root, out = folder.parents[1], tmp_path / "index.html"
+    render_all = lambda *tops: list(render(tmp_path / "submissions", tops, out))  # noqa: E731
+    assert render_all(root / "results") == []
+    ours = board(out)
+    stranger = of_results([one for one in results.read_suite("tiny", root / "results") if one.method == "vfo-bin"])
+    stranger.name = "BC"
+    stranger.write(tmp_path / "submissions")
+    (told,) = render_all(root / "results")
+    assert told.startswith("passing over the submission tiny-bc")
+    assert board(out) == ours
+    assert render_all() == [] and [entry["id"] for entry in board(out)["entries"]] == ["tiny-bc"]
 
 
 def names(browser: Chromium) -> list[str]:
