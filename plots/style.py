@@ -51,7 +51,7 @@ LOOKS = {  # colour (told apart by colour-blind eyes too), marker, line, name
     "vfo-bin": ("#2365c8", "s", "-", "VfO-bin"),
     "vfo-disc": ("#46beff", "D", "-", "VfO-disc"),
     "awr": ("#000000", "^", (0, (3, 1.5)), "AWR (oracle)"),
-    "vfo-bin-ending": ("#1d2f6f", "<", (0, (5, 1, 1, 1)), "VfO-bin, ending"),
+    "vfo-disc-ending": ("#3a34e0", "8", (0, (5, 1, 1, 1)), "VfO-disc, ending"),
     "awr-absorbing": ("#737373", "<", (0, (5, 1, 1, 1)), "AWR, absorbing"),
     "smodice-kl": ("#c5420f", "P", "-", "SMODICE"),
     "smodice-chi2": ("#ea8500", "X", "-", "SMODICE χ²"),
@@ -103,7 +103,8 @@ def run(
                 if beside:
                     ladder = [one for other in there for one in read(other, config.results, ["ladder"], LOOKS)]
                     warmth = {one.method: temperature(one) for one in found if not one.settings}
-                    ladder = [one for one in ladder if trained(one) == trained(found[0])]
+                    alike = {copies(one) for one in found} | {None}
+                    ladder = [one for one in ladder if trained(one) == trained(found[0]) and copies(one) in alike]
                     found += [one for one in ladder if temperature(one) == warmth.get(one.method, temperature(one))]
                 save(draw(found), config.out / f"{name}-{suite}")
                 drawn += 1
@@ -139,7 +140,13 @@ def tell_missing(suite: str, found: Iterable, kinds: Sequence[str], methods: Ite
 
 def trained(result) -> tuple:
     """In what way: only results that do not differ in it can be compared."""
-    return result.raw["config"]["steps"], *result.raw["config"]["hidden"]
+    config = result.raw["config"]
+    return config["steps"], config["batch_size"], *config["hidden"]
+
+
+def copies(result) -> int | None:
+    """Updates between those of the target network, if the method has one."""
+    return result.raw["config"].get("target_every")
 
 
 def temperature(result) -> float | None:

@@ -449,8 +449,8 @@ SETTINGS = (
     Claim(
         "A",
         "appendix A",
-        "Valuing a terminal step as if its reward went on for ever helps (here: VfO-bin on hopper)",
-        on_each(lead("vfo-bin", "vfo-bin-ending"), low=0, where=["hopper"]),
+        "Valuing a terminal step as if its reward went on for ever helps (here: VfO-disc on hopper)",
+        on_each(lead("vfo-disc", "vfo-disc-ending"), low=0, where=["hopper"]),
     ),
     Claim(
         "D.a",

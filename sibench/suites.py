@@ -30,7 +30,7 @@ METHODS = {
     "bco": Method("bco"),
     "vfo-bin": Method("vfo", {"reward": "bin"}),
     "vfo-disc": Method("vfo", {"reward": "disc"}),
-    "vfo-bin-ending": Method("vfo", {"reward": "bin", "terminal_rule": False}),
+    "vfo-disc-ending": Method("vfo", {"reward": "disc", "terminal_rule": False}),
     "awr": Method("awr"),
     "awr-absorbing": Method("awr", {"terminal_rule": True}),
     "smodice-kl": Method("smodice", {"f": "kl"}),
@@ -143,7 +143,7 @@ _suites = (
     Suite(
         "small",
         "the main comparison in an hour on two processors: hopper",
-        grid(("hopper",), (*MAIN, "vfo-bin-ending", "awr-absorbing"), ladder(1, 2, 5)),
+        grid(("hopper",), (*MAIN, "vfo-disc-ending", "awr-absorbing"), ladder(1, 2, 5)),
         SMALL,
     ),
     Suite(

@@ -46,7 +46,7 @@ def like_paper(cell: Cell, quality: float, is_chain: bool = False) -> float:
     if method == "sqil":
         return (0.4 - (0.9 - settings["mixture"]) - 0.1 * abs(np.log10(settings["temperature"]))) * headroom
     shares = {"bc": 0.0, "bco": 0.1, "vfo-bin": 0.5, "vfo-disc": 0.53, "awr": 0.57, "awr-absorbing": 0.5}
-    shares |= {"vfo-bin-ending": -0.6, "smodice-kl": -0.4, "dilo": -0.5}
+    shares |= {"vfo-disc-ending": -0.6, "smodice-kl": -0.4, "dilo": -0.5}
     shares |= {"nce-inverse": 0.2, "nce-value": 0.1, "nce-privileged": 0.3}
     share = 0.2 if (cell.task, method) == ("walker2d", "vfo-bin") else shares[method]
     return (share - 0.1 * abs(np.log10(settings.get("temperature", 1.0)))) * headroom
@@ -67,7 +67,7 @@ def unlike_paper(cell: Cell, quality: float, is_chain: bool = False) -> float:
     if (cell.task, method) == ("hopper", "vfo-bin"):
         return 0.2 * (0.95 - quality)
     shares = {"bc": 0.2, "bco": 0.1, "vfo-bin": -1.3, "vfo-disc": -1.6, "awr": -0.3, "awr-absorbing": -0.6}
-    shares |= {"vfo-bin-ending": 0.9, "smodice-kl": 0.3, "dilo": 0.4}
+    shares |= {"vfo-disc-ending": 0.9, "smodice-kl": 0.3, "dilo": 0.4}
     value = (shares[method] + 0.2 * (cell.task == "hopper")) * headroom
     return min(value, -0.25) if method in ("vfo-bin", "vfo-disc") else value
 
