@@ -84,8 +84,8 @@ ladder: setup  ## train the behaviour policies anew, clones of the shipped exper
 plots: setup  ## draw every figure from the files in the repository
 	for figure in plots/*.py; do $(PY) $$figure || exit 1; done
 
-JUDGED := small small-walker2d small-bimodal small-temperature small-self-improve \
-          small-manipulation small-square small-manipulation-self-improve small-manipulation-images
+JUDGED := small small-walker2d small-halfcheetah small-bimodal small-temperature small-mixture small-sqil \
+          small-self-improve small-manipulation small-square small-manipulation-self-improve small-manipulation-images
 
 claims: setup  ## what the paper says of the repository's results, and their page: results/claims.md, leaderboard.html
 	$(PY) -m sibench.claims --suites $(JUDGED) --markdown results/claims.md
