@@ -433,7 +433,7 @@ def test_schema_is_what_parse_accepts(valid, capsys):
 def test_a_submission_that_is_not_complete_is_not_written(folder, tmp_path):
     found = [one for one in results.read_suite("tiny", folder.parents[1] / "results") if one.method == "bc"]
     stale = found[0].raw | {"dataset": found[0].raw["dataset"] | {"id": "hopper/bc-2-n5-v1"}}
-    with pytest.raises(UserError, match="unknown dataset of tiny 'hopper/bc-2-n5-v1'; did you mean"):
+    with pytest.raises(UserError, match="unknown tiny dataset 'hopper/bc-2-n5-v1'; did you mean"):
         of_results([found[0]._replace(raw=stale), *found[1:]])
     with pytest.raises(UserError, match="walker2d/bc-5-n5-v1 is missing"):
         of_results(found[:-1]).write(tmp_path / "submissions")

@@ -109,7 +109,7 @@ class Entry:
         self, facts: dict[str, Any], expert: Demonstrations | None, engine: str, config: dict[str, Any]
     ) -> None:
         if facts["id"] not in self.datasets:
-            raise unknown(f"dataset of {self.suite}", facts["id"], self.datasets)
+            raise unknown(f"{self.suite} dataset", facts["id"], self.datasets)
         background = Background(**facts, recipe_sha256=sub.recipe_sha256(facts["id"]))
         self.cells[background.id] = Cell(background, expert, engine, config, ())
 
