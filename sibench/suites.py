@@ -169,8 +169,8 @@ _suites = (
     Suite(
         "small-temperature",
         "how much VfO's temperature matters, at that size: hopper",
-        grid(("hopper",), ("vfo-bin",), ladder(2, 5), temperature=(0.3, 3.0, 10.0)),
-        SMALL | {"seeds": 2} | SELDOM,
+        grid(("hopper",), ("vfo-bin",), ladder(2, 5), temperature=(0.1, 0.3, 1.0, 3.0, 10.0)),
+        SMALL | {"seeds": 2},
     ),
     Suite(
         "small-awr-temperature",
