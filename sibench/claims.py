@@ -4,9 +4,9 @@
     python -m sibench.claims --suites sibench-x0.1 bimodal-x0.1 --markdown claims.md
 
 Each statement (sibench/paper.py) is put to a test (sibench/judging.py): it holds, fails, or these results cannot tell.
-Until every cell that its test needs is there, it holds or fails so far, on the tasks of which all are, or is not yet
-run. Cells whose data BC has not learned, or without a BC, are left out; if that is more than half of the headroom of a
-task, the statement is not judged.
+Cells whose data BC has not learned, or without a BC, are left out, and a task of whose headroom that is more than half.
+Without all its tasks a statement holds or fails so far, on those that are left; if these are too few, it is not judged,
+or not yet run where cells are missing.
 """
 
 from collections import Counter

@@ -108,20 +108,20 @@ def verdict(test: Test | str, found: Sequence[Result], names: Sequence[str]) -> 
         good |= {evidence.place(result) for result in found}
     whole = [task for task, wanted in expected.items() if wanted and len(read[task]) == len(wanted)]
     telling = [task for task in whole if enough(read[task], good)]
-    there = all_in(read, read)
+    all_read = all_in(read, read)
     if len(telling) == len(expected):
-        return judged(test, there, good)
-    if telling and len(telling) >= test.least:
+        return judged(test, all_read, good)
+    if len(telling) >= test.least:
         given = judged(test, all_in(read, telling), good)
         why = f"on {spell(telling)}" + f": {given.why}" * bool(given.why)
         final = given.word == FAILS and test.of_each
         return given._replace(word=given.word if final else SO_FAR.get(given.word, NOT_JUDGED), why=why)
     if len(whole) == len(expected):
-        why = f"less than half of the headroom is left: {unlearned(there, good)}"
-        return Verdict(NOT_JUDGED, why, evidence=files_of(there))
+        why = f"less than half of the headroom is left: {unlearned(all_read, good)}"
+        return Verdict(NOT_JUDGED, why, evidence=files_of(all_read))
     where = ", ".join(names) if len(names) < 4 else f"these {len(names)} suites"
-    why = f"{len(there)} of {sum(map(len, expected.values()))} cells are there"
-    return Verdict(NOT_RUN, why if all(expected.values()) else f"not all of it is in {where}", "", files_of(there))
+    why = f"{len(all_read)} of {sum(map(len, expected.values()))} cells are there"
+    return Verdict(NOT_RUN, why if all(expected.values()) else f"not all of it is in {where}", "", files_of(all_read))
 
 
 def all_in(read: Mapping[str, Sequence[Result]], where: Iterable[str]) -> list[Result]:
