@@ -15,6 +15,7 @@ from matplotlib.lines import Line2D
 from matplotlib.transforms import Affine2D
 
 from sibench import cli
+from sibench.errors import unknown
 
 matplotlib.use("agg")
 plt.rcParams |= {
@@ -71,6 +72,10 @@ class Config:
 
     suite: tuple[str, ...] = ()
     """Suites; () is all in --results. sibench-x0.1 is one at a tenth of its updates."""
+    together: str = ""
+    """One figure of them all, <out>/<figure>-<together>.png and .svg, in place of one for each."""
+    methods: tuple[str, ...] = ()
+    """Only these methods, and BC; () is all that the figure is of."""
     results: Path = Path("results")
     """Folder of results, <results>/<suite>/<task>/<cell>.json."""
     out: Path = HERE
@@ -96,18 +101,28 @@ def run(
         from sibench.suites import SUITES, base
 
         there = [folder.name for folder in sorted(config.results.glob("*")) if base(folder.name) in SUITES]
+        chosen = config.suite or there
+        for method in config.methods:
+            if method not in methods:
+                raise unknown("method", method, methods)
+        wanted = config.methods or methods
         drawn = 0
-        for suite in config.suite or there:
-            if found := read(suite, config.results, kinds, methods):
-                tell_missing(suite, found, kinds, methods)
-                if beside:
-                    ladder = [one for other in there for one in read(other, config.results, ["ladder"], LOOKS)]
-                    warmth = {one.method: temperature(one) for one in found if not one.settings}
-                    alike = {copies(one) for one in found} | {None}
-                    ladder = [one for one in ladder if trained(one) == trained(found[0]) and copies(one) in alike]
-                    found += [one for one in ladder if temperature(one) == warmth.get(one.method, temperature(one))]
-                save(draw(found), config.out / f"{name}-{suite}")
-                drawn += 1
+        for title, together in {config.together: chosen}.items() if config.together else ((s, [s]) for s in chosen):
+            found = []
+            for suite in together:
+                if own := read(suite, config.results, kinds, wanted):
+                    tell_missing(suite, own, kinds, wanted)
+                    found += own
+            if not found:
+                continue
+            if beside:
+                ladder = [one for other in there for one in read(other, config.results, ["ladder"], LOOKS)]
+                warmth = {one.method: temperature(one) for one in found if not one.settings}
+                alike = {copies(one) for one in found} | {None}
+                ladder = [one for one in ladder if trained(one) == trained(found[0]) and copies(one) in alike]
+                found += [one for one in ladder if temperature(one) == warmth.get(one.method, temperature(one))]
+            save(draw(found), config.out / f"{name}-{title}")
+            drawn += 1
         if not drawn:
             told = f" of {', '.join(config.suite)}" if config.suite else ""
             print(f"{name}: not drawn: there are no results{told} for it in {config.results}")

@@ -40,6 +40,7 @@ def folder(tmp_path_factory):
             root, suite, gap=gap, keep=lambda cell: cell.task in ("ant", "hopper") and cell.dataset in LEVELS
         )
     synthetic.write(root, "small", seeds=1, keep=lambda cell: cell.dataset != "bc-2")
+    synthetic.write(root, "small-walker2d", seeds=2)
     return root
 
 
@@ -109,6 +110,23 @@ def test_every_figure_draws(name, folder, tmp_path, monkeypatch, capsys, texts):
     for (a, left), (b, right) in itertools.pairwise(titles):
         overlap = np.minimum(left[2:], right[2:]) - np.maximum(left[:2], right[:2])
         assert a is b or a.figure is not b.figure or (overlap < 1).any(), (a, b)
+
+
+def test_suites_together(folder, tmp_path, monkeypatch, capsys):
+    """Tasks of several suites in one figure, of chosen methods and BC."""
+    drew = {}
+    monkeypatch.setattr(style, "save", lambda figure, path: drew.update({path.name: figure}))
+    chosen = ["--suite", "small", "small-walker2d", "--methods", "awr", "dilo"]
+    run(monkeypatch, "improvement", "--results", folder, "--out", tmp_path, *chosen, "--together", "both")
+    (figure,) = drew.values()
+    assert list(drew) == ["improvement-both"] and {"hopper", "walker2d"} == set(axes_of(figure))
+    labels = {text.get_text() for axis in figure.axes for text in axis.get_xticklabels()} & set(style.LABELS.values())
+    assert labels == {"BC", "AWR (oracle)", "DILO"}
+    run(monkeypatch, "improvement", "--results", folder, "--out", tmp_path, *chosen)
+    assert {"improvement-small", "improvement-small-walker2d"} < drew.keys()
+    with pytest.raises(SystemExit) as exit:
+        run(monkeypatch, "improvement", "--methods", "awrr")
+    assert exit.value.code == 2 and "did you mean 'awr'" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("name", FIGURES)
