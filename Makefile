@@ -55,8 +55,8 @@ bench: setup  ## the quick suite, its figures and its page, in ten minutes on tw
 	$(PY) -m sibench.leaderboard render
 	@echo "figure: runs/figures/improvement-quick.png   page: runs/site/index.html   results: runs/results/quick"
 
-bench-full: $(addprefix bench-,sibench bimodal self-improve temperature mixture sqil nce demos manipulation \
-              manipulation-images manipulation-self-improve)  ## the paper's protocol
+bench-full: $(addprefix bench-,sibench bimodal self-improve temperature mixture sqil ablations nce demos \
+              manipulation manipulation-images manipulation-self-improve)  ## the paper's protocol
 
 bench-%: setup  ## run any suite, such as bench-sibench
 	$(PY) -m sibench.bench --suite $*
@@ -83,6 +83,8 @@ ladder: setup  ## train the behaviour policies anew, clones of the shipped exper
 
 plots: setup  ## draw every figure from the files in the repository
 	for figure in plots/*.py; do $(PY) $$figure || exit 1; done
+	$(PY) plots/improvement.py --suite small small-walker2d small-halfcheetah --together locomotion \
+	  --methods bc bco vfo-bin vfo-disc awr smodice-kl dilo
 
 JUDGED := small small-walker2d small-halfcheetah small-bimodal small-temperature small-mixture small-sqil \
           small-self-improve small-manipulation small-square small-manipulation-self-improve small-manipulation-images

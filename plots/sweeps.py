@@ -1,4 +1,4 @@
-"""Improvement with other settings: VfO's temperature and mixture, SQIL's (figures 8, 9, 15, 16 of the paper), AWR's.
+"""Improvement with other settings: VfO's temperature and mixture, SQIL's (figures 8, 9, 15, 16 of the paper), others'.
 
 python plots/sweeps.py    draws plots/sweeps-<suite>.png and .svg for every suite in results
 """
@@ -16,6 +16,7 @@ USUAL = {
     "vfo-bin": {"temperature": 1.0, "mixture": 0.5},
     "sqil": {"temperature": 1.0, "mixture": 0.9},
     "awr": {"temperature": 1.0},
+    "dilo": {"temperature": 10.0},
 }
 """What a setting is while the other is swept."""
 

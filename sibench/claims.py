@@ -23,7 +23,7 @@ class Config:
     """Judge the paper's statements by the results there are."""
 
     suites: tuple[str, ...] = (
-        *("sibench", "bimodal", "self-improve", "temperature", "mixture", "sqil"),
+        *("sibench", "bimodal", "self-improve", "temperature", "mixture", "sqil", "ablations"),
         *("manipulation", "manipulation-images", "manipulation-self-improve"),
     )
     """Suites whose results count; sibench-x0.1 is one at a tenth of its updates."""

@@ -17,8 +17,11 @@ FEWEST = 20
 
 
 def kind(dataset: str, settings: Iterable[str] = (), is_chain: bool = False) -> str:
-    """`ladder` or `mix`, `chain` for self-improvement, and for a sweep what is swept, such as `temperature`."""
-    return "chain" if is_chain else "+".join(sorted(settings)) or dataset.split("-")[0].replace("bc", "ladder")
+    """`ladder`, `mix`, or `chain` of self-improvement; of a sweep what is swept, `temperature` or `mix+temperature`."""
+    data, swept = dataset.split("-")[0].replace("bc", "ladder"), sorted(settings)
+    if is_chain:
+        return "chain"
+    return "+".join(["mix"] * (data == "mix") + swept) if swept else data
 
 
 def kind_of(result: Result) -> str:

@@ -300,15 +300,19 @@ def score(method: str, kind: str = "ladder", numbers: tuple[int, ...] = (), **se
 
 def lead(a: str, b: str, kind: str = "ladder") -> Measure:
     """Of one method over another: in SI, or in what came of self-improvement."""
-    need = Need(kind, (a, b))
     name, of = ("outcome", of_chains(outcome)) if kind == "chain" else ("SI", si)
+    return minus(f"{name} of {a} minus {b}{ON[kind]}", Need(kind, (a,)), Need(kind, (b,)), of)
+
+
+def minus(words: str, a: Need, b: Need, of: Callable[[list[Result]], np.ndarray] = si) -> Measure:
+    """A number [S] that the results of a method on a task have, minus that of others."""
 
     def interval(found: Sequence[Result], where: Sequence[str]) -> Interval:
-        own = need._replace(tasks=tuple(where))
-        groups = ([of(own.of(found, method, task)) for task in where] for method in (a, b))
+        needs = (need._replace(tasks=tuple(where)) for need in (a, b))
+        groups = ([of(need.of(found, *need.methods, task)) for task in where] for need in needs)
         return stats.difference(*groups)[0]
 
-    return Measure(f"{name} of {a} minus {b}{ON[kind]}", (need,), interval)
+    return Measure(words, (a, b), interval)
 
 
 def of_chains(of: Callable[[Result], np.ndarray]) -> Callable[[list[Result]], np.ndarray]:

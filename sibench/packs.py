@@ -298,7 +298,8 @@ def guess(known: list[Timing], method: str, options: RunConfig, lanes: int) -> f
 def show(config, todo: list[Pack], fresh: int) -> None:
     """What would run, and for how long."""
     num = sum(len(pack.cells) for pack in todo)
-    print(f"{config.suite_name}: {num} cells to run in {len(todo)} packs, {fresh} there already")
+    some, packs = (f"{n} {what}{'s' * (n != 1)}" for n, what in ((num, "cell"), (len(todo), "pack")))
+    print(f"{config.suite_name}: {some} to run in {packs}, {fresh} there already")
     for pack in todo if config.dry_run else ():
         lanes = len(pack.cells) * pack.config.seeds
         print(

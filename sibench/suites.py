@@ -294,6 +294,13 @@ _suites = (
         + grid(TASKS, ("sqil",), ladder(), mixture=(0.1, 0.3, 0.5, 0.7), temperature=(1.0,)),
     ),
     Suite(
+        "ablations",
+        "what the paper says in passing of temperatures and of SMODICE's discriminator (section 4.4, appendix B)",
+        grid(TASKS, ("vfo-bin",), ("mix-100", "mix-200", "mix-300"), temperature=(0.1, 1.0))
+        + grid(TASKS, ("smodice-kl",), ladder(5, 20, 100), disc_steps=(10_000, 100_000))
+        + grid(MANIPULATION, ("dilo",), ladder(*FEW), temperature=(10.0, 100.0)),
+    ),
+    Suite(
         "nce",
         "dynamics representations against the number of demonstrations",
         grid(TASKS, ("nce-inverse", "nce-value", "nce-privileged"), ladder(5, 20, 100), demos=(1, 10, 100)),

@@ -20,7 +20,7 @@ from sibench import evidence, results, stats, suites
 
 PLOTS = REPO / "plots"
 FIGURES = [file.stem for file in sorted(PLOTS.glob("*.py")) if "style.run(" in file.read_text()]
-SUITES = ("sibench", "bimodal", "self-improve", "temperature", "mixture", "sqil", "demos")
+SUITES = ("sibench", "bimodal", "self-improve", "temperature", "mixture", "sqil", "ablations", "demos")
 LEVELS = ("bc-1", "bc-5", "bc-20", "mix-0", "mix-300", "mix-1000")
 
 sys.path.insert(0, str(PLOTS))
@@ -37,7 +37,7 @@ def folder(tmp_path_factory):
     root = tmp_path_factory.mktemp("results")
     for suite in SUITES:
         synthetic.write(
-            root, suite, gap=gap, keep=lambda cell: cell.task in ("ant", "hopper") and cell.dataset in LEVELS
+            root, suite, gap=gap, keep=lambda cell: cell.task in ("ant", "hopper", "lift") and cell.dataset in LEVELS
         )
     synthetic.write(root, "small", seeds=1, keep=lambda cell: cell.dataset != "bc-2")
     synthetic.write(root, "small-walker2d", seeds=2)
