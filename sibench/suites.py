@@ -157,7 +157,7 @@ _suites = (
         grid(("halfcheetah",), MAIN, ladder(20, 50)),
         SMALL
         | {"hidden": (512, 512), "batch_size": 256, "learning_rate": 1e-3, "steps": 60_000, "seeds": 2}
-        | {"final_episodes": 100},
+        | {"final_episodes": 100, "target_every": 200},  # the paper's: 60 000 updates bring values to 97 %
     ),
     Suite(
         "small-bimodal",
