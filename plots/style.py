@@ -15,7 +15,7 @@ from matplotlib.lines import Line2D
 from matplotlib.transforms import Affine2D
 
 from sibench import cli
-from sibench.errors import unknown
+from sibench.errors import UserError, unknown
 
 matplotlib.use("agg")
 plt.rcParams |= {
@@ -73,7 +73,7 @@ class Config:
     suite: tuple[str, ...] = ()
     """Suites; () is all in --results. sibench-x0.1 is one at a tenth of its updates."""
     together: str = ""
-    """One figure of them all, <out>/<figure>-<together>.png and .svg, in place of one for each."""
+    """One figure of all named suites, <out>/<figure>-<together>.png and .svg, in place of one for each."""
     methods: tuple[str, ...] = ()
     """Only these methods, and BC; () is all that the figure is of."""
     results: Path = Path("results")
@@ -98,6 +98,7 @@ def run(
     name = Path(draw.__code__.co_filename).stem
 
     def main(config: Config) -> None:
+        from sibench.evidence import kind_of
         from sibench.suites import SUITES, base
 
         there = [folder.name for folder in sorted(config.results.glob("*")) if base(folder.name) in SUITES]
@@ -105,16 +106,24 @@ def run(
         for method in config.methods:
             if method not in methods:
                 raise unknown("method", method, methods)
+        if config.together and (beside or not config.suite):
+            raise UserError("--together needs --suite, and a figure of whole suites: improvement, returns, score, ...")
         wanted = config.methods or methods
         drawn = 0
-        for title, together in {config.together: chosen}.items() if config.together else ((s, [s]) for s in chosen):
+        for title, group in {config.together: chosen}.items() if config.together else ((one, [one]) for one in chosen):
             found = []
-            for suite in together:
-                if own := read(suite, config.results, kinds, wanted):
+            for suite in group:
+                own = read(suite, config.results, kinds, wanted)
+                if own or config.suite:
                     tell_missing(suite, own, kinds, wanted)
-                    found += own
+                found += own
             if not found:
                 continue
+            places = Counter((kind_of(one), one.task, one.dataset, one.method, *one.settings.items()) for one in found)
+            if config.together and (max(places.values()) > 1 or len({kind for kind, *_ in places}) > 1):
+                raise UserError(
+                    f"{', '.join(group)} have results of the same data, or both ladder and mix; draw them apart"
+                )
             if beside:
                 ladder = [one for other in there for one in read(other, config.results, ["ladder"], LOOKS)]
                 warmth = {one.method: temperature(one) for one in found if not one.settings}

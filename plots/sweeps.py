@@ -1,4 +1,4 @@
-"""Improvement with other settings: VfO's temperature and mixture, SQIL's (figures 8, 9, 15, 16 of the paper), others'.
+"""Improvement at other temperatures and mixtures: of VfO and SQIL (figures 8, 9, 15, 16 of the paper), and of others.
 
 python plots/sweeps.py    draws plots/sweeps-<suite>.png and .svg for every suite in results
 """

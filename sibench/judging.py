@@ -99,7 +99,7 @@ def read(names: Sequence[str], folder: Path) -> list[Result]:
 def verdict(test: Test | str, found: Sequence[Result], names: Sequence[str]) -> Verdict:
     """The word, and what it rests on."""
     if isinstance(test, str):
-        return Verdict(NOT_RUN, test)
+        return Verdict(NOT_JUDGED, test)
     expected = cells(test.needs, names)
     known = {(result.suite, result.task, name_of(result)): result for result in found}
     read = {task: [known[cell] for cell in sorted(wanted) if cell in known] for task, wanted in expected.items()}

@@ -2,7 +2,7 @@
 
 import json
 import zlib
-from collections.abc import Callable, Container
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -35,7 +35,15 @@ def like_paper(cell: Cell, quality: float, is_chain: bool = False) -> float:
     if method == "dilo" and settings.get("temperature") == 100:
         return 0.0  # as BC
     if cell.dataset.startswith("mix"):
-        shares = {"bc": 0.2, "bco": 0.3, "vfo-bin": 0.05, "vfo-disc": 0.08, "awr": 0.6, "smodice-kl": 0.8, "dilo": 0.97}
+        shares = {
+            "bc": 0.2,
+            "bco": 0.3,
+            "vfo-bin": -0.2 if settings else 0.05,
+            "vfo-disc": 0.08,
+            "awr": 0.6,
+            "smodice-kl": 0.8,
+            "dilo": 0.97,
+        }
         return shares[method] * headroom * min(1, quality / 0.1)
     if cell.task == "hopper" and method in ("vfo-bin", "vfo-disc", "awr"):
         return 0.3 * (0.5 - quality)
@@ -59,7 +67,9 @@ def unlike_paper(cell: Cell, quality: float, is_chain: bool = False) -> float:
     """The contrary, of all of it."""
     method, settings, headroom = cell.method, dict(cell.settings), max(0.0, 1 - quality)
     if cell.dataset.startswith("mix"):
-        return {"bc": -0.05, "smodice-kl": 0.2 * quality, "dilo": 0.2 * quality}.get(method, 0.5 * headroom)
+        return {"bc": -0.05, "smodice-kl": 0.2 * quality, "dilo": 0.2 * quality}.get(
+            method, (0.7 if settings else 0.5) * headroom
+        )
     if twin(cell.task) in MANIPULATION and method in ("awr", "smodice-chi2"):
         return -0.005 if is_chain else 0.3 * headroom
     if is_chain:
@@ -101,14 +111,9 @@ def result(
     iterations: int,
     seeds: int = 5,
     noise: float = 0.02,
-    shaky: Container[float] = (),
     training_noise: Callable[[Cell], float] = lambda cell: 0.05,
 ) -> dict:
-    """The content of a result file. The noises are standard deviations over seeds: of final policies, and before.
-
-    At temperatures that are shaky it is eight times as much.
-    """
-    noise *= 8 if dict(cell.settings).get("temperature") in shaky else 1
+    """The content of a result file. The noises are standard deviations over seeds: of final policies, and before."""
     rng = np.random.default_rng(zlib.crc32(f"{suite} {cell}".encode()))
     quality, chain = quality_of(cell), []
     data = np.full(seeds, quality)

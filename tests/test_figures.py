@@ -124,9 +124,15 @@ def test_suites_together(folder, tmp_path, monkeypatch, capsys):
     assert labels == {"BC", "AWR (oracle)", "DILO"}
     run(monkeypatch, "improvement", "--results", folder, "--out", tmp_path, *chosen)
     assert {"improvement-small", "improvement-small-walker2d"} < drew.keys()
-    with pytest.raises(SystemExit) as exit:
-        run(monkeypatch, "improvement", "--methods", "awrr")
-    assert exit.value.code == 2 and "did you mean 'awr'" in capsys.readouterr().err
+    for told, args in {
+        "did you mean 'awr'": ("--methods", "awrr"),
+        "needs --suite": ("--together", "all"),
+        "the same data": ("--together", "twice", "--suite", "small", "sibench"),
+        "ladder and mix": ("--together", "mixed", "--suite", "small", "bimodal"),
+    }.items():
+        with pytest.raises(SystemExit) as exit:
+            run(monkeypatch, "improvement", "--results", folder, *args)
+        assert exit.value.code == 2 and told in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("name", FIGURES)
