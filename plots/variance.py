@@ -16,8 +16,9 @@ def draw(results: list) -> Figure:
 
     good, tasks = converged_places(results), style.by_task(one for one in results if one.method in METHODS)
     figure, axes = style.rows(3, list(tasks), "quality of the data", height=1.75, sharey="row")
-    scores = {"during training": last_tenth, "final policies": lambda one: one.score}
+    scores = {"during training": lambda one: last_tenth(one, fewest=1), "final policies": lambda one: one.score}
     values = np.concatenate([of(one) - one.quality for of in scores.values() for one in results])
+    values = values[np.isfinite(values)]
     for (way, of), row in zip(scores.items(), axes, strict=False):
         row[0].set_ylabel(f"{way}\nimprovement")
         for task, axis in zip(tasks, row, strict=True):

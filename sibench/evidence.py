@@ -61,10 +61,10 @@ def si(results: Sequence[Result], scores: Callable[[Result], np.ndarray] = lambd
     return stats.si(np.array([result.quality for result in results]), np.array([value[:seeds] for value in values]))
 
 
-def last_tenth(result: Result) -> np.ndarray:
+def last_tenth(result: Result, fewest: int = FEWEST) -> np.ndarray:
     """[S], what the paper reports: the mean score of evaluations in the last tenth of training (manipulation: half).
 
-    NaN of so few episodes that it says more of these than of the policy.
+    NaN of fewer episodes, which say more of themselves than of the policy.
     """
     skipped = 0.5 if twin(result.task) in MANIPULATION else 0.9
     since = result.raw["num_pretrain"] + skipped * result.raw["config"]["steps"]
@@ -72,7 +72,7 @@ def last_tenth(result: Result) -> np.ndarray:
     for seed, lane in enumerate(result.raw["lanes"]):
         if not result.diverged[seed]:
             returns = [row["returns"] for row in lane["evaluations"] if row["updates"] > since]
-            known = np.size(returns) >= FEWEST
+            known = np.size(returns) >= fewest
             scores[seed] = tasks.quality(result.task, np.mean(returns)) if known else np.nan
     return scores
 
