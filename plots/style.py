@@ -98,7 +98,7 @@ def run(
     name = Path(draw.__code__.co_filename).stem
 
     def main(config: Config) -> None:
-        from sibench.evidence import kind_of
+        from sibench.evidence import kind_of, refuse_repeats
         from sibench.suites import SUITES, base
 
         there = [folder.name for folder in sorted(config.results.glob("*")) if base(folder.name) in SUITES]
@@ -109,8 +109,9 @@ def run(
         if config.together and (beside or not config.suite):
             raise UserError("--together needs --suite, and a figure of whole suites: improvement, returns, score, ...")
         wanted = config.methods or methods
+        groups = {config.together: chosen} if config.together else {suite: [suite] for suite in chosen}
         drawn = 0
-        for title, group in {config.together: chosen}.items() if config.together else ((one, [one]) for one in chosen):
+        for title, group in groups.items():
             found = []
             for suite in group:
                 own = read(suite, config.results, kinds, wanted)
@@ -119,11 +120,10 @@ def run(
                 found += own
             if not found:
                 continue
-            places = Counter((kind_of(one), one.task, one.dataset, one.method, *one.settings.items()) for one in found)
-            if config.together and (max(places.values()) > 1 or len({kind for kind, *_ in places}) > 1):
-                raise UserError(
-                    f"{', '.join(group)} have results of the same data, or both ladder and mix; draw them apart"
-                )
+            if config.together:
+                refuse_repeats(found, "--suite")
+                if len({kind_of(one) for one in found}) > 1:
+                    raise UserError(f"{', '.join(group)} have both ladder and mix; draw them apart")
             if beside:
                 ladder = [one for other in there for one in read(other, config.results, ["ladder"], LOOKS)]
                 warmth = {one.method: temperature(one) for one in found if not one.settings}

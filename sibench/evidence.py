@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Sequence
 import numpy as np
 
 from sibench import stats, tasks
+from sibench.errors import UserError
 from sibench.ids import twin
 from sibench.results import GAP, LOSS, Result
 from sibench.suites import MANIPULATION
@@ -31,6 +32,19 @@ def kind_of(result: Result) -> str:
 def number(dataset: str) -> int:
     """The d of bc-<d>, the e of mix-<e>."""
     return int(dataset.split("-")[1])
+
+
+def refuse_repeats(results: Iterable[Result], flag: str) -> None:
+    """A cell that two suites have; `flag` is what chooses suites."""
+    seen = {}
+    for result in results:
+        cell = (kind_of(result), result.task, result.method, number(result.dataset))
+        cell += tuple(sorted(result.settings.items()))
+        if (other := seen.setdefault(cell, result)) is not result:
+            raise UserError(
+                f"{result.method} on {result.task}/{result.dataset} is in both {other.suite} and {result.suite}; "
+                f"choose one of them with {flag}"
+            )
 
 
 def place(result: Result) -> Place:

@@ -14,7 +14,6 @@ from typing import NamedTuple
 import numpy as np
 
 from sibench import evidence, results, stats, suites
-from sibench.errors import UserError
 from sibench.evidence import Place, number, outcome, si
 from sibench.results import Result
 from sibench.stats import Interval
@@ -84,15 +83,7 @@ def read(names: Sequence[str], folder: Path) -> list[Result]:
     for name in names:
         suites.suite(suites.base(name))
     found = [result for name in names for result in results.read_suite(name, folder)]
-    seen = {}
-    for result in found:
-        cell = (evidence.kind_of(result), result.task, result.method, evidence.number(result.dataset))
-        cell += tuple(sorted(result.settings.items()))
-        if (other := seen.setdefault(cell, result)) is not result:
-            raise UserError(
-                f"{result.method} on {result.task}/{result.dataset} is in both {other.suite} and {result.suite}; "
-                "choose one of them with --suites"
-            )
+    evidence.refuse_repeats(found, "--suites")
     return found
 
 

@@ -127,7 +127,7 @@ def test_suites_together(folder, tmp_path, monkeypatch, capsys):
     for told, args in {
         "did you mean 'awr'": ("--methods", "awrr"),
         "needs --suite": ("--together", "all"),
-        "the same data": ("--together", "twice", "--suite", "small", "sibench"),
+        "is in both small and sibench": ("--together", "twice", "--suite", "small", "sibench"),
         "ladder and mix": ("--together", "mixed", "--suite", "small", "bimodal"),
     }.items():
         with pytest.raises(SystemExit) as exit:
