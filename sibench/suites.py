@@ -194,7 +194,7 @@ _suites = (
         "small-demos",
         "how results move with the number of expert demonstrations, at that size: hopper",
         grid(("hopper",), ("vfo-bin", "vfo-disc", "smodice-kl"), ladder(2), demos=(1, 10, 100, 1000)),
-        SMALL | {"seeds": 2, "expert": "expert"} | SELDOM,
+        SMALL | {"seeds": 2, "expert": "expert"},
     ),
     Suite(
         "small-nce",
