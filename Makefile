@@ -87,7 +87,7 @@ plots: setup  ## draw every figure from the files in the repository
 	  --methods bc bco vfo-bin vfo-disc awr smodice-kl dilo
 
 JUDGED := small small-walker2d small-halfcheetah small-bimodal small-temperature small-mixture small-sqil \
-          small-self-improve small-manipulation small-square small-manipulation-self-improve small-manipulation-images
+          small-self-improve small-manipulation small-manipulation-self-improve small-manipulation-images
 
 claims: setup  ## what the paper says of the repository's results, and their page: results/claims.md, leaderboard.html
 	$(PY) -m sibench.claims --suites $(JUDGED) --markdown results/claims.md

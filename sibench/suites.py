@@ -226,7 +226,8 @@ _suites = (
     Suite(
         "small-manipulation",
         "improvement in success, with networks as large as the teachers': lift, can, square",
-        grid(("lift", "can"), ("bc", "vfo-bin", "awr"), ladder(20, 100))
+        grid(("lift",), ("bc", "vfo-bin", "awr"), ladder(50))
+        + grid(("can",), ("bc", "vfo-bin", "awr"), ladder(20, 100))
         + grid(("square",), ("bc", "vfo-bin", "awr"), ladder(200)),
         WIDE | {"hidden": (256, 256), "final_episodes": 200},
     ),
@@ -234,7 +235,7 @@ _suites = (
         "small-manipulation-self-improve",
         "self-improvement of success, with these networks: can, three rounds",
         grid(("can",), ("bc", "vfo-bin", "awr"), ("bc-20",)),
-        WIDE | {"hidden": (256, 256), "steps": 30_000, "target_every": 100, "evals": 1},
+        WIDE | {"hidden": (256, 256), "batch_size": 128, "steps": 30_000, "target_every": 100, "evals": 1},
         iterations=3,
         episodes=400,
     ),
