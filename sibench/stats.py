@@ -103,7 +103,11 @@ def weights(quality: np.ndarray) -> np.ndarray:
 
 
 def si(quality: np.ndarray, scores: np.ndarray) -> np.ndarray:
-    """The SIBench score of every seed on a task: [K], [K, S] -> [S]."""
+    """The SIBench score of every seed on a task: [K], [K, S] -> [S].
+
+    A seed begins with the same weights and draws the same numbers on all datasets: its scores there are no independent
+    observations, and are summed.
+    """
     weight = weights(quality)
     headroom = weight @ np.maximum(0, 1 - quality)
     if not headroom > 0:
@@ -136,9 +140,9 @@ def holm(p: Sequence[float]) -> np.ndarray:
 def summarise(results: Sequence[Result]) -> list[Row]:
     """A row a method of a suite, best first; those that lack cells of others come after all that have them.
 
-    A method shares the rank of the best that has it unless they differ: Welch's test over the tasks that both have,
-    Holm's correction over all pairs. Where a task has one seed nothing is known of the difference: there, order is
-    rank.
+    A method's rank is one more than how many are significantly better, and never above that of one with a better score:
+    Welch's test over the tasks that both have, Holm's correction over all pairs. Where a task has one seed nothing is
+    known of the difference: there, order is rank.
     """
     if len(suites := {result.suite for result in results}) > 1:
         raise UserError(f"results of several suites, {', '.join(sorted(suites))}; a summary is of one")
@@ -150,10 +154,9 @@ def summarise(results: Sequence[Result]) -> list[Row]:
 
     pairs = list(itertools.combinations(range(len(rows)), 2))
     p = dict(zip(pairs, holm([_p_value(scores, rows[above], rows[i]) for above, i in pairs]), strict=True))
-    best = 0
     for i in range(1, len(rows)):
-        best = best if p[best, i] > LEVEL else i
-        rows[i] = rows[i]._replace(rank=best + 1)
+        worse_than = sum(not p[above, i] > LEVEL for above in range(i))
+        rows[i] = rows[i]._replace(rank=max(rows[i - 1].rank, 1 + worse_than))
     return rows
 
 

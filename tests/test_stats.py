@@ -295,10 +295,17 @@ def test_ranks_allow_for_the_number_of_tests():
 
 
 def test_a_noisy_method_bridges_no_ranks():
-    """It is like the one above and the one below, which are not like each other."""
+    """It is like the one above and the one below, which are not like each other: one is better than the last."""
     noisy = results("bco", -0.4, 0.1, 0.6)
     rows = stats.summarise(results("bc", -0.2, -0.19, -0.21) + noisy + results("awr", 0.3, 0.29, 0.31))
-    assert [(row.method, row.rank) for row in rows] == [("awr", 1), ("bco", 1), ("bc", 3)]
+    assert [(row.method, row.rank) for row in rows] == [("awr", 1), ("bco", 1), ("bc", 2)]
+
+
+def test_a_method_worse_than_one_that_is_not_the_best_is_not_first():
+    """The best is too noisy to tell from any; a noisy one below has no better rank than those above it."""
+    noisy, last = results("bco", -0.2, 0.4, 1.0), results("smodice-kl", -0.9, -0.2, 0.3)
+    rows = stats.summarise(noisy + results("awr", 0.3, 0.29, 0.31) + results("dilo", -0.1, -0.11, -0.09) + last)
+    assert [(row.method, row.rank) for row in rows] == [("bco", 1), ("awr", 1), ("dilo", 2), ("smodice-kl", 2)]
 
 
 def test_single_seeds_share_no_rank():
