@@ -3,7 +3,8 @@
 Inside it, the statement holds; outside, it fails; across the edge, these results cannot tell. A statement of several
 parts holds if all do, which needs no correction for their number, and fails if any does, which of many on the very edge
 some will by chance. Where some of its tasks are missing, or BC has not learned them, it is put to the others, and holds
-or fails so far. SI is the SIBench score of a method on a task (sibench/stats.py).
+or fails so far; so it does where the suites have only some of the paper's levels of data. SI is the SIBench score of a
+method on a task (sibench/stats.py).
 """
 
 import math
@@ -15,6 +16,7 @@ import numpy as np
 
 from sibench import evidence, results, stats, suites
 from sibench.evidence import Place, number, outcome, si
+from sibench.ids import FEW, LADDER, MIXES, twin
 from sibench.results import Result
 from sibench.stats import Interval
 from sibench.suites import IMAGES, MANIPULATION, TASKS, Cell
@@ -42,6 +44,13 @@ class Need(NamedTuple):
         named = kind == self.kind and cell.method in self.methods and cell.task in self.tasks
         numbered = not self.numbers or number(cell.dataset) in self.numbers
         return named and numbered and dict(self.settings).items() <= dict(cell.settings).items()
+
+    def levels(self, task: str) -> tuple[int, ...]:
+        """The datasets that the paper has of this kind, by number; none of chains, which start anywhere."""
+        if self.numbers or self.kind == "chain":
+            return self.numbers
+        ladder = FEW if twin(task) in MANIPULATION else LADDER
+        return MIXES if self.kind.split("+")[0] == "mix" else ladder
 
     def of(self, found: Sequence[Result], method: str, task: str) -> list[Result]:
         """Those of a method on a task, in order of quality."""
@@ -100,12 +109,13 @@ def verdict(test: Test | str, found: Sequence[Result], names: Sequence[str]) -> 
     whole = [task for task, wanted in expected.items() if wanted and len(read[task]) == len(wanted)]
     telling = [task for task in whole if enough(read[task], good)]
     all_read = all_in(read, read)
-    if len(telling) == len(expected):
-        return judged(test, all_read, good)
-    if len(telling) >= test.least:
+    if len(telling) >= min(test.least, len(expected)):
         given = judged(test, all_in(read, telling), good)
-        why = f"on {spell(telling)}" + f": {given.why}" * bool(given.why)
-        final = given.word == FAILS and test.of_each
+        some = len(telling) < len(expected)
+        few = few_levels(test.needs, names, telling)
+        final = not few and (not some or (given.word == FAILS and test.of_each))
+        why = ", ".join([f"on {spell(telling)}"] * some + [few] * bool(few))
+        why = ": ".join(part for part in (why, given.why) if part)
         return given._replace(word=given.word if final else SO_FAR.get(given.word, NOT_JUDGED), why=why)
     if len(whole) == len(expected):
         why = f"less than half of the headroom is left: {unlearned(all_read, good)}"
@@ -149,6 +159,24 @@ def cells(needs: Sequence[Need], names: Sequence[str]) -> dict[str, set[tuple[st
                 found[cell.task].add((suite, cell.task, cell.name))
                 lacking -= {(need, cell.task, cell.method) for need in wanting}
     return found | {task: set() for _, task, _ in lacking}
+
+
+def few_levels(needs: Sequence[Need], names: Sequence[str], where: Iterable[str]) -> str:
+    """How many of the paper's levels of data these suites have, on the worst of these tasks; nothing if it is all."""
+    described = [suites.suite(suites.base(name)) for name in names]
+    own = [
+        (evidence.kind(cell.dataset, dict(cell.settings), s.iterations > 0), cell)
+        for s in described
+        for cell in s.cells
+    ]
+    counts = [(1, 1)]
+    for need in needs:
+        for task in set(need.tasks) & set(where):
+            levels = set(need.levels(task))
+            there = {number(cell.dataset) for kind, cell in own if cell.task == task and need.has(kind, cell)}
+            counts.append((len(levels & there), len(levels)) if levels else (1, 1))
+    there, levels = min(counts, key=lambda count: count[0] / count[1])
+    return f"{there} of {levels} levels" * (there < levels)
 
 
 def enough(read: Sequence[Result], good: set[Place]) -> bool:
