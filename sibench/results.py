@@ -74,8 +74,10 @@ def read(file: Path) -> Result:
         raw = files.from_json(file.read_bytes())
         if raw["format"] != FORMAT:
             raise ValueError(f"its format is {raw['format']!r}, this version reads {FORMAT!r}")
+        if lacking := sorted({"batch_size", "final_episodes", "hidden", "steps"} - raw["config"].keys()):
+            raise ValueError(f"its config lacks {', '.join(lacking)}")
         return view(raw)
-    except (KeyError, TypeError, ValueError, IndexError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError, IndexError) as error:
         what = f"lacks {error}" if isinstance(error, KeyError) else str(error)
         raise UserError(f"{file} is not a result file: {what}; run its cell again") from None
 
@@ -91,10 +93,12 @@ def view(raw: dict[str, Any]) -> Result:
     task = cell["task"]
 
     def number(value: float | None) -> float:
-        return math.nan if value is None else value
+        return math.nan if value is None else float(value)
 
     if not lanes:
         raise ValueError("it has no lanes")
+    if not isinstance(cell["settings"], dict):
+        raise ValueError("its settings are no table")
     diverged = np.array([lane["status"] == "diverged" for lane in lanes])
     random = tasks.references(task)["random"]["mean"]
     returns = np.array(
@@ -108,7 +112,7 @@ def view(raw: dict[str, Any]) -> Result:
         method=cell["method"],
         dataset=cell["dataset"],
         settings=cell["settings"],
-        quality=raw["dataset"]["quality"],
+        quality=float(raw["dataset"]["quality"]),
         score=np.array([tasks.quality(task, value) for value in returns]),
         returns=returns,
         diverged=diverged,

@@ -122,10 +122,15 @@ def scores(rows: list) -> str:
 
 
 def levels(results: list) -> str:
-    """Improvements by method and dataset."""
+    """Improvements by method and dataset; a dataset that BC was run on and has not learned says so."""
+    from sibench.evidence import converged_places, place
+
     by_quality = sorted(results, key=lambda r: (r.task, r.quality))
     columns = dict.fromkeys((r.task, r.dataset, round(r.quality, 2)) for r in by_quality)
-    lines = ["| | " + " | ".join(f"{task} {dataset}, {quality}" for task, dataset, quality in columns) + " |"]
+    good = converged_places(results)
+    unlearned = {(r.task, r.dataset) for r in results if r.method == "bc" and place(r) not in good}
+    heads = (f"{t} {d}, {quality}" + " (BC not converged)" * ((t, d) in unlearned) for t, d, quality in columns)
+    lines = ["| | " + " | ".join(heads) + " |"]
     lines.append("| --- |" + " --- |" * len(columns))
     found: dict[str, dict] = {}
     for r in sorted(results, key=lambda r: list(r.settings.values())):

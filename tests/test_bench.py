@@ -189,6 +189,27 @@ def test_one_program_sweeps_what_cells_differ_in(tiny, monkeypatch):
         np.testing.assert_allclose(*learned, rtol=1e-5)
 
 
+@pytest.mark.parametrize(
+    ("broken", "why"),
+    [
+        (lambda raw: raw.pop("config"), "lacks 'config'"),
+        (lambda raw: raw["config"].pop("hidden"), "its config lacks hidden"),
+        (lambda raw: raw["dataset"].update(quality=None), "not 'NoneType'"),
+        (lambda raw: raw["dataset"].update(quality="good"), "'good'"),
+        (lambda raw: raw["cell"].update(settings=[]), "its settings are no table"),
+        (lambda raw: raw["lanes"][0].update(nll="much"), "'much'"),
+        (lambda raw: raw["lanes"][0].update(returns=["much"]), ""),  # in words of NumPy's
+        (lambda raw: raw.update(lanes=3), "not iterable"),
+    ],
+)
+def test_a_damaged_result_is_told(broken, why, tmp_path):
+    raw = json.loads((REPO / "results/quick/hopper/bc-bc-1-n400.json").read_text())
+    broken(raw)
+    (file := tmp_path / "bc.json").write_text(json.dumps(raw))
+    with pytest.raises(UserError, match=f"is not a result file: .*{why}.*; run its cell again"):
+        results.read(file)
+
+
 def test_evaluations_are_part_of_what_a_result_is(tiny):
     """Claims and figures read them."""
     load_privileged("hopper/random-n5", build=True), load_privileged("hopper/expert-n3", build=True)
