@@ -37,6 +37,7 @@ from sibench.networks import BinsPolicy
 
 QUALITY = {"bc-1-n5": 0.2, "bc-5-n5": 0.7}
 """Of the made-up data of the suite `tiny`."""
+SETTINGS = {"steps": 10_000, "batch_size": 64, "hidden": [64, 64], "temperature": 1.0}
 MARKUP = '<img src=x onerror="alert(1)"> & </script><script>alert(2)</script>'
 
 
@@ -87,7 +88,7 @@ def result(cell: suites.Cell, suite: str, quality: float, scores: list[float | N
         "engine": "c",
         "dataset": data,
         "expert": {"id": f"{task}/expert-n10-v1", "num_episodes": 10, "content_sha256": "b" * 64, "demos": 10},
-        "config": {"task": task, "steps": 10_000, "hidden": [64, 64], "temperature": 1.0, "wandb": "", "demos": 10},
+        "config": SETTINGS | {"task": task, "wandb": "", "demos": 10, "final_episodes": 5},
         "code": "c" * 40,
         "versions": {"python": "3.12.7", "jax": "0.10.2"},
         "device": "cpu",
@@ -159,7 +160,7 @@ def test_of_results(folder, valid, capsys):
     assert score["low"] < score["mean"] < score["high"]
     by_hand = np.mean([np.mean(lane["returns"]) for cell in valid["cells"][:1] for lane in cell["lanes"]])
     assert np.mean([lane["return_mean"] for lane in valid["cells"][0]["lanes"]]) == pytest.approx(by_hand)
-    assert valid["config"] == {"steps": 10_000, "hidden": [64, 64], "temperature": 1.0}
+    assert valid["config"] == SETTINGS
     assert valid["hours"]["train"] == pytest.approx(4 / 60, abs=1e-3)
     assert valid["suite_sha256"] == sub.suite_sha256("tiny") != sub.suite_sha256("tiny-x0.1")
 
@@ -672,6 +673,21 @@ def board(page: Path) -> dict:
     (data,) = re.findall(r'id="data">(.*?)</script>', page.read_text())
     (suite,) = json.loads(data)["suites"]
     return suite
+
+
+def test_the_page_has_every_likelihood(page, folder):
+    """The method's, BC's, and that of the data's own policy."""
+    entries = {entry["id"]: entry["cells"] for entry in board(page)["entries"]}
+    clones = {cell["id"]: cell["nll"] for cell in entries["tiny-bc"]}
+    read = {(r.method, r.task, r.dataset): r for r in results.read_suite("tiny", folder.parents[1] / "results")}
+    checked = 0
+    for (method, task, dataset), result in read.items():
+        (cell,) = [one for one in entries[f"tiny-{method}"] if one["id"] == f"{task}/{dataset}-v1"]
+        assert cell["bc_nll"] == clones[cell["id"]] and cell["teacher_nll"] == result.teacher_nll
+        if np.isfinite(result.nll).all():
+            assert cell["nll"] == pytest.approx(result.nll.mean())
+            checked += 1
+    assert checked > 3
 
 
 def test_of_two_folders_the_last_whole_method_counts(folder, tmp_path):

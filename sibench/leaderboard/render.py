@@ -123,14 +123,17 @@ def _suite(name: str, shown: list[Shown]) -> dict[str, Any]:
     results = {key: sub.as_results(one.submission, key) for key, one in by_name.items()}
     rows = stats.summarise([result for own in results.values() for result in own])
     asked = sub.datasets(name)
-    learned = {id: one.converged for id, one in zip(asked, results.get("bc", []), strict=False)}
-    entries = [_entry(order, row, by_name[row.method], results[row.method], learned) for order, row in enumerate(rows)]
+    clones = dict(zip(asked, results.get("bc", []), strict=False))
+    entries = [_entry(order, row, by_name[row.method], results[row.method], clones) for order, row in enumerate(rows)]
     names = list(dict.fromkeys(task for task, _ in asked.values()))
     return {
         "name": name,
         "about": sub.suite(name).about,
         "sha256": sub.suite_sha256(name),
-        "facts": [*_facts(name, shown), ("learned by BC", f"{sum(learned.values())} of {len(asked)} datasets")],
+        "facts": [
+            *_facts(name, shown),
+            ("learned by BC", f"{sum(one.converged for one in clones.values())} of {len(asked)} datasets"),
+        ],
         "tasks": names,
         "references": {
             task: {kind: tasks.references(task)[kind]["mean"] for kind in ("random", "expert")} for task in names
@@ -138,6 +141,14 @@ def _suite(name: str, shown: list[Shown]) -> dict[str, Any]:
         "datasets": [_dataset(id, task, [one.submission for one in shown]) for id, (task, _) in asked.items()],
         "entries": entries,
     }
+
+
+_SHOWN = (
+    ("steps", "updates"),
+    ("hidden", "hidden units"),
+    ("batch_size", "batch"),
+    ("target_every", "updates between copies of the target network"),
+)
 
 
 def _facts(name: str, shown: list[Shown]) -> Iterator[tuple[str, str]]:
@@ -156,7 +167,7 @@ def _facts(name: str, shown: list[Shown]) -> Iterator[tuple[str, str]]:
     yield "datasets", str(len(sub.datasets(name)))
     yield "seeds", f"at least {sub.num_seeds(name)}"
     yield "final episodes", f"at least {sub.num_episodes(name):,}"
-    for setting, label in (("steps", "updates"), ("hidden", "hidden units"), ("batch_size", "batch")):
+    for setting, label in _SHOWN:
         if value := values(setting):
             yield label, value
     yield "engine", ", ".join(sorted({cell.engine for one in submissions for cell in one.cells}))
@@ -176,7 +187,7 @@ def _dataset(id: str, task: str, submissions: list[Submission]) -> dict[str, Any
     return {"id": id, "task": task, **same, "engines": engines, "contents": contents}
 
 
-def _entry(order: int, row: stats.Row, one: Shown, results: list[Result], learned: dict[str, bool]) -> dict[str, Any]:
+def _entry(order: int, row: stats.Row, one: Shown, results: list[Result], clones: dict[str, Result]) -> dict[str, Any]:
     submission = one.submission
     cells = {cell.background.id: cell for cell in submission.cells}
     return {
@@ -204,13 +215,13 @@ def _entry(order: int, row: stats.Row, one: Shown, results: list[Result], learne
         "diverged": row.diverged,
         "unconverged": sum(not result.converged for result in results) if row.method == "bc" else 0,
         "cells": [
-            _cell(cells[id], result) | {"learned": learned.get(id, False)}
+            _cell(cells[id], result, clones.get(id))
             for id, result in zip(sub.datasets(submission.suite), results, strict=True)
         ],
     }
 
 
-def _cell(cell: Cell, result: Result) -> dict[str, Any]:
+def _cell(cell: Cell, result: Result, clone: Result | None) -> dict[str, Any]:
     lanes = sorted(cell.lanes, key=lambda lane: lane.seed)
     return {
         "id": cell.background.id,
@@ -218,6 +229,10 @@ def _cell(cell: Cell, result: Result) -> dict[str, Any]:
         "quality": result.quality,
         "scores": [round(float(score), 5) for score in result.score],
         "improvement": stats.interval([result.improvement])._asdict(),
+        "nll": float(result.nll.mean()),
+        "bc_nll": float(clone.nll.mean()) if clone else None,
+        "teacher_nll": result.teacher_nll,
+        "learned": clone is not None and clone.converged,
         "seeds": [lane.seed for lane in lanes],
         "diverged": [lane.seed for lane in lanes if lane.status == "diverged"],
         "returns_sha256": [lane.returns_sha256 for lane in lanes],
