@@ -403,9 +403,11 @@ def footnote(figure: Figure, results: Sequence, good: set, *notes: str) -> None:
     configs = [result.raw["config"] for result in results]
     widths = ", ".join(sorted({"×".join(map(str, config["hidden"])) for config in configs}))
     engines = ", ".join(sorted({result.raw["engine"] for result in results}))
+    every = {copies(result) for result in results} - {None}
+    copied = f"target networks copied every {spell(every, 'update')}, " if every else ""
     facts = (
         f"{spell((len(result.score) for result in results), 'seed')}, "
-        f"{spell((config['steps'] for config in configs), 'update')}, networks {widths}, "
+        f"{spell((config['steps'] for config in configs), 'update')}, networks {widths}, {copied}"
         f"{spell((config['final_episodes'] for config in configs), 'final episode')} a seed, engine {engines}."
     )
     places = {place(result) for result in results}
