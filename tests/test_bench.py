@@ -210,6 +210,20 @@ def test_a_damaged_result_is_told(broken, why, tmp_path):
         results.read(file)
 
 
+@pytest.mark.parametrize("name", sorted(file.name for file in (REPO / "results").iterdir() if file.name in SUITES))
+def test_committed_results_are_what_their_suite_says(name, monkeypatch):
+    """All of its cells and no others, its settings, the methods as they are, one recording of each dataset."""
+    monkeypatch.setattr(packs, "data_sha256", lambda dataset: "")
+    suite, folder, data = SUITES[name], REPO / "results" / name, {}
+    assert len(list(folder.glob("*/*.json"))) == len(suite.cells)
+    for cell in suite.cells:
+        before = results.read(folder / cell.task / f"{cell.name}.json").raw["made_of"]
+        now = packs.recipe(cell, packs.learner(suite, cell, 1.0), suite)
+        assert before["settings"] == now["settings"] | {"engine": "c"} and before["method"] == now["method"], cell
+        for dataset, content in before["data"].items():
+            assert data.setdefault((cell.task, dataset), content) == content, (cell, dataset)
+
+
 def test_evaluations_are_part_of_what_a_result_is(tiny):
     """Claims and figures read them."""
     load_privileged("hopper/random-n5", build=True), load_privileged("hopper/expert-n3", build=True)
