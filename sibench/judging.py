@@ -110,12 +110,12 @@ def verdict(test: Test | str, found: Sequence[Result], names: Sequence[str]) -> 
     telling = [task for task in whole if enough(read[task], good)]
     all_read = all_in(read, read)
     if len(telling) >= min(test.least, len(expected)):
-        given = judged(test, all_in(read, telling), good)
+        told = all_in(read, telling)
+        given, few = judged(test, told, good), few_levels(test.needs, told, telling)
         some = len(telling) < len(expected)
-        few = few_levels(test.needs, names, telling)
         final = not few and (not some or (given.word == FAILS and test.of_each))
-        why = ", ".join([f"on {spell(telling)}"] * some + [few] * bool(few))
-        why = ": ".join(part for part in (why, given.why) if part)
+        where = ", ".join(filter(None, [f"on {spell(telling)}" * some, few]))
+        why = ": ".join(filter(None, [where, given.why]))
         return given._replace(word=given.word if final else SO_FAR.get(given.word, NOT_JUDGED), why=why)
     if len(whole) == len(expected):
         why = f"less than half of the headroom is left: {unlearned(all_read, good)}"
@@ -161,20 +161,14 @@ def cells(needs: Sequence[Need], names: Sequence[str]) -> dict[str, set[tuple[st
     return found | {task: set() for _, task, _ in lacking}
 
 
-def few_levels(needs: Sequence[Need], names: Sequence[str], where: Iterable[str]) -> str:
-    """How many of the paper's levels of data these suites have, on the worst of these tasks; nothing if it is all."""
-    described = [suites.suite(suites.base(name)) for name in names]
-    own = [
-        (evidence.kind(cell.dataset, dict(cell.settings), s.iterations > 0), cell)
-        for s in described
-        for cell in s.cells
-    ]
+def few_levels(needs: Sequence[Need], read: Sequence[Result], where: Iterable[str]) -> str:
+    """How many of the paper's levels of data there are, on the worst of these tasks; nothing if it is all."""
     counts = [(1, 1)]
     for need in needs:
         for task in set(need.tasks) & set(where):
-            levels = set(need.levels(task))
-            there = {number(cell.dataset) for kind, cell in own if cell.task == task and need.has(kind, cell)}
-            counts.append((len(levels & there), len(levels)) if levels else (1, 1))
+            if levels := set(need.levels(task)):
+                there = {number(one.dataset) for method in need.methods for one in need.of(read, method, task)}
+                counts.append((len(levels & there), len(levels)))
     there, levels = min(counts, key=lambda count: count[0] / count[1])
     return f"{there} of {levels} levels" * (there < levels)
 

@@ -143,14 +143,6 @@ def _suite(name: str, shown: list[Shown]) -> dict[str, Any]:
     }
 
 
-_SHOWN = (
-    ("steps", "updates"),
-    ("hidden", "hidden units"),
-    ("batch_size", "batch"),
-    ("target_every", "updates between copies of the target network"),
-)
-
-
 def _facts(name: str, shown: list[Shown]) -> Iterator[tuple[str, str]]:
     """What the numbers of a suite rest on, all values where entries differ. Settings are those of our own methods."""
     submissions = [one.submission for one in shown]
@@ -167,7 +159,12 @@ def _facts(name: str, shown: list[Shown]) -> Iterator[tuple[str, str]]:
     yield "datasets", str(len(sub.datasets(name)))
     yield "seeds", f"at least {sub.num_seeds(name)}"
     yield "final episodes", f"at least {sub.num_episodes(name):,}"
-    for setting, label in _SHOWN:
+    for setting, label in (
+        ("steps", "updates"),
+        ("hidden", "hidden units"),
+        ("batch_size", "batch"),
+        ("target_every", "updates between copies of the target network"),
+    ):
         if value := values(setting):
             yield label, value
     yield "engine", ", ".join(sorted({cell.engine for one in submissions for cell in one.cells}))
