@@ -149,7 +149,8 @@ _suites = (
     Suite(
         "small",
         "the main comparison in an hour on two processors: hopper",
-        grid(("hopper",), (*MAIN, "vfo-disc-ending", "awr-absorbing"), ladder(1, 2, 5)),
+        grid(("hopper",), MAIN, ladder(1, 2, 5, 20, 100, 1000))
+        + grid(("hopper",), ("vfo-disc-ending", "awr-absorbing"), ladder(1, 2, 5)),
         SMALL,
     ),
     Suite(
@@ -161,7 +162,7 @@ _suites = (
     Suite(
         "small-halfcheetah",
         "the same on a third, with the paper's networks, as smaller clones fall short of their data: halfcheetah",
-        grid(("halfcheetah",), MAIN, ladder(20, 50)),
+        grid(("halfcheetah",), MAIN, ladder(5, 20, 50, 100, 1000)),
         WIDE | {"hidden": (512, 512)},
     ),
     Suite(
