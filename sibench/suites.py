@@ -119,10 +119,11 @@ WIDE = SMALL | {
 """For data that takes larger networks to learn."""
 
 QUICK = SMALL | {
-    "learning_rate": 4e-3,
-    "steps": 12_000,
+    "learning_rate": 3e-3,
+    "steps": 20_000,
     "disc_steps": 2000,
     "inverse_steps": 4000,
+    "seeds": 4,
     "evals": 1,
     "eval_episodes": 2,
     "final_episodes": 50,

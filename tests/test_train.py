@@ -181,6 +181,19 @@ def datasets(tmp_path_factory):
         yield root
 
 
+NUMBERS = {
+    "awr": ([14.0901, 13.9303], [34.29, 58.37]),
+    "bc": ([13.87, 14.0399], [59.07, 53.87]),
+    "bco": ([14.0804, 13.9319], [42.46, 33.3]),
+    "dilo": ([14.0836, 13.9322], [32.44, 57.31]),
+    "nce": ([15.7423, 22.28], [12.45, 26.68]),
+    "smodice": ([14.0102, 14.6569], [44.81, 50.57]),
+    "sqil": ([14.0828, 13.9308], [41.49, 61.44]),
+    "vfo": ([14.0075, 14.6491], [45.65, 49.59]),
+}
+"""Of each lane of such a run: nats of held-out actions, and the mean return."""
+
+
 @pytest.mark.parametrize("name", [file.stem for file in FILES])
 def test_a_run_leaves_a_result_and_policies(name, tmp_path):
     config = small(name, out=tmp_path, **TINY)
@@ -198,6 +211,10 @@ def test_a_run_leaves_a_result_and_policies(name, tmp_path):
         assert [row["updates"] for row in rows] == sorted(row["updates"] for row in rows)
         assert all(np.isfinite(value) for row in rows for value in row.values())
     assert result["lanes"][0]["returns"] != result["lanes"][1]["returns"]
+    numbers = [lane["nll"] for lane in result["lanes"]], [np.mean(lane["returns"]) for lane in result["lanes"]]
+    moved = f"{name} makes other numbers of the same settings: raise sibench.__version__, and no older result is fresh"
+    for number, known, tolerance in zip(numbers, NUMBERS[name], (1e-3, 0.1), strict=True):
+        np.testing.assert_allclose(number, known, rtol=0, atol=tolerance, err_msg=moved)
     before = file.read_bytes()
     assert train.train(config, module(name).make) == [file] and file.read_bytes() == before
 
