@@ -446,7 +446,7 @@ def test_the_teacher_is_asked_about_what_it_saw(here, monkeypatch):
 
 @pytest.mark.slow
 def test_memory_is_not_that_of_the_data(here, tmp_path, monkeypatch):
-    """A learner of 60 000 observations, 2.4 GiB of frames, takes a third of that."""
+    """VfO of the paper's size, from 60 000 observations, 2.4 GiB of frames, takes less than those."""
     some = sibench.load_privileged("lift-image/expert-n4")
     copies = 60_000 // len(some.pixels)
     columns = {name: np.concatenate([getattr(some, name)] * copies) for name in storage.COLUMNS if name != "offsets"}
@@ -461,12 +461,13 @@ def test_memory_is_not_that_of_the_data(here, tmp_path, monkeypatch):
 import resource, runpy, sys
 from sibench.data import pixels
 pixels.KEPT = 1 << 30
-sys.argv = ["bc", *"{words} --final-episodes 1 --hidden 64 --out {tmp_path}/runs".split()]
-runpy.run_path("algorithms/bc.py", run_name="__main__")
+sys.argv = ["vfo", *"{words} --final-episodes 1 --out {tmp_path}/runs".split()]
+runpy.run_path("algorithms/vfo.py", run_name="__main__")
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10, "MiB")
 """
     ran = subprocess.run([sys.executable, "-c", program], cwd=REPO, capture_output=True, text=True)
-    assert ran.returncode == 0 and int(ran.stdout.split()[-2]) < 1000, ran
+    print(ran.stdout)
+    assert ran.returncode == 0 and int(ran.stdout.split()[-2]) < 2000, ran
 
 
 @pytest.mark.slow
