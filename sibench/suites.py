@@ -150,8 +150,7 @@ _suites = (
     Suite(
         "small",
         "the main comparison in an hour on two processors: hopper",
-        grid(("hopper",), MAIN, ladder(1, 2, 5, 20, 100, 1000))
-        + grid(("hopper",), ("vfo-disc-ending", "awr-absorbing"), ladder(1, 2, 5)),
+        grid(("hopper",), (*MAIN, "vfo-disc-ending", "awr-absorbing"), ladder(1, 2, 5, 20, 100, 1000)),
         SMALL,
     ),
     Suite(
