@@ -1,5 +1,6 @@
 """What the figures share: one look for each method, panels, bands, footnotes, and the way from results to a figure."""
 
+import itertools
 import textwrap
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
@@ -318,20 +319,33 @@ def headroom(axis: Axes, absolute: bool = False) -> None:
 
 
 def number_ticks(axis: Axes, results: Iterable, inches: float) -> None:
-    """Ticks on top, at the qualities of the datasets: the d of bc-<d>, the e of mix-<e>, where there is room."""
+    """Ticks on top, at the qualities of the datasets: the d of bc-<d>, the e of mix-<e>; one label for close ones."""
     quality = {int(result.dataset.split("-")[1]): result.quality for result in results}
     left, right = axis.get_xlim()
-    numbers = sorted(quality)
-    shown: dict[int, float] = {}
-    for number in sorted(numbers, key=lambda one: one not in (numbers[0], numbers[-1])):  # the outermost come first
-        apart = [abs(quality[number] - quality[other]) * inches / (right - left) * 72 for other in shown]
-        room = [2.3 * (len(str(number)) + len(str(other))) + 2.5 for other in shown]
-        if all(a > b for a, b in zip(apart, room, strict=True)):
-            shown[number] = quality[number]
-    labels = dict.fromkeys(quality.values(), "") | {at: str(number) for number, at in shown.items()}
+
+    def label(group: list[int]) -> str:
+        first, last = min(group), max(group)
+        return str(first) if first == last else f"{first}+" if last == max(quality) else f"{first}–{last}"
+
+    def middle(group: list[int]) -> float:
+        return sum(map(quality.get, group)) / len(group)
+
+    def room(pair: tuple[list[int], list[int]]) -> float:
+        a, b = pair
+        apart = (middle(b) - middle(a)) * inches / (right - left) * 72
+        return apart - 2.3 * (len(label(a)) + len(label(b))) - 1.5
+
+    groups = [[number] for number in sorted(quality, key=quality.get)]
+    while len(groups) > 1 and room(pair := min(itertools.pairwise(groups), key=room)) < 0:
+        at = groups.index(pair[0])
+        groups[at : at + 2] = [pair[0] + pair[1]]
+    labels = {middle(group): label(group) for group in groups}
     top = axis.secondary_xaxis("top")
     top.set_xticks(list(labels), list(labels.values()), color="0.4")
-    top.tick_params(length=2, width=0.5, pad=1, color="0.4")
+    top.set_xticks(list(quality.values()), minor=True)
+    top.xaxis.remove_overlapping_locs = False  # a tick for each, with the label of its group or between others
+    top.tick_params(length=0, pad=3, color="0.4")
+    top.tick_params(which="minor", length=2, width=0.5, color="0.4")
     top.spines["top"].set_visible(False)
 
 
