@@ -1,6 +1,6 @@
 """Returns of the experts and of the ladder's policies: what the background datasets are made of.
 
-python plots/ladder.py                           draws plots/ladder.png and .svg from plots/ladder.json, and prints it
+python plots/ladder.py                           draws plots/ladder.png and .svg from sibench/assets/ladder.json
 python plots/ladder.py --measure --episodes 100  first takes the returns from the datasets bc-<d>-n100 on this machine
 """
 
@@ -11,11 +11,12 @@ from pathlib import Path
 import numpy as np
 
 from sibench import cli
+from sibench.assets import ASSETS
 from sibench.ids import EPISODES, LADDER, Id, twin
 from sibench.suites import MANIPULATION
 
 HERE = Path(__file__).parent
-RESULTS = HERE / "ladder.json"
+RESULTS = ASSETS / "ladder.json"
 
 
 @dataclass(frozen=True)

@@ -1,10 +1,9 @@
 """Bimodal data and that of the ladder: whose returns the policies behind the data have (figure 1 of the paper).
 
-python plots/schematic.py                  draws plots/schematic.png and .svg from plots/ladder.json
+python plots/schematic.py                  draws plots/schematic.png and .svg from sibench/assets/ladder.json
 python plots/schematic.py --task walker2d
 """
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,15 +26,16 @@ class Config:
     """Draw the returns of bimodal data and of the ladder's, on one task."""
 
     task: str = "halfcheetah"
-    """A task of plots/ladder.json."""
+    """A task of the ladder."""
     out: Path = style.HERE
     """Folder to draw into."""
 
 
 def main(config: Config) -> None:
+    from sibench import assets
     from sibench.errors import unknown
 
-    measured = json.loads((style.HERE / "ladder.json").read_text())
+    measured = assets.ladder()
     if config.task not in measured:
         raise unknown("task", config.task, measured)
     style.save(draw(config.task, measured[config.task]), config.out / "schematic")

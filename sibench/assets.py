@@ -87,3 +87,9 @@ def references(task: str) -> dict[str, Any] | None:
     """Returns of the uniform-random and the expert policy, each with n, std, engine and seeds; None if not measured."""
     file = ASSETS / twin(task) / "references.json"
     return files.from_json(_read(file)) if file.exists() else None
+
+
+@functools.cache
+def ladder() -> dict[str, dict[str, Any]]:
+    """Task -> source -> `returns` of some of its episodes, and how they were made, by plots/ladder.py."""
+    return files.from_json((ASSETS / "ladder.json").read_bytes())

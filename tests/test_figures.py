@@ -1,7 +1,6 @@
 """Figures: each draws what there is and says what is not, and what it draws is what the results say."""
 
 import itertools
-import json
 import os
 import runpy
 import subprocess
@@ -16,7 +15,7 @@ from conftest import REPO
 from matplotlib.collections import LineCollection
 from matplotlib.text import Text
 
-from sibench import evidence, results, stats, suites
+from sibench import assets, evidence, results, stats, suites
 
 PLOTS = REPO / "plots"
 FIGURES = [file.stem for file in sorted(PLOTS.glob("*.py")) if "style.run(" in file.read_text()]
@@ -395,7 +394,7 @@ def test_schematic(tmp_path, monkeypatch, capsys):
     """Shares of a bimodal ridge are those of its episodes, and the ladder's are measured."""
     run(monkeypatch, "schematic", "--out", tmp_path)
     assert {file.name for file in tmp_path.iterdir()} == {"schematic.png", "schematic.svg"}
-    measured = json.loads((PLOTS / "ladder.json").read_text())["hopper"]
+    measured = assets.ladder()["hopper"]
     figure = module("schematic").draw("hopper", measured)
     left, right = figure.axes
     half = left.patches[1 + module("schematic").SHARES.index(0.5)].get_data()

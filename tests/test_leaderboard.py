@@ -186,6 +186,16 @@ def copy_lane(value: dict, *names: str) -> None:
         lane_of(value, 1, 2)[name] = lane_of(value, 0, 1)[name]
 
 
+def turn_lane(value: dict) -> None:
+    lane, other = lane_of(value, 1, 2), lane_of(value, 0, 1)
+    lane["returns"] = other["returns"][1:] + other["returns"][:1]
+    again(lane)
+
+
+def worsen(data: dict) -> None:
+    data.update(return_mean=70.0, quality=tasks.quality("hopper", 70.0))
+
+
 def take_first(value: dict, num: int) -> None:
     for cell in value["cells"]:
         for lane in cell["lanes"]:
@@ -201,7 +211,10 @@ REFUSED = {
         "cells[0].background.id: 'hopper/bc-2-n5-v1'; not a dataset of suite tiny",
     ),
     "seed twice": (lambda v: lane_of(v).update(seed=1), "cells[0].lanes: a seed is there twice: [1, 1, 2]"),
-    "other seeds": (lambda v: lane_of(v, 2).update(seed=7), "cells[2].lanes: seeds [1, 2, 7]; those of cells[0] are"),
+    "other seeds": (
+        lambda v: lane_of(v, 2).update(seed=7),
+        "cells[2].lanes: seeds [1, 2, 7]; allowed, as in",
+    ),
     "too few seeds": (lambda v: [c["lanes"].pop() for c in v["cells"]], "cells[3].lanes: 2 seeds; suite tiny needs 3"),
     "too few episodes": (lambda v: take_first(v, 7), "cells[0].lanes[0].returns: 7 episodes; suite tiny needs 8"),
     "no episodes": (lambda v: lane_of(v).update(returns=[]), "cells[0].lanes[0].returns: 0 episodes"),
@@ -209,7 +222,15 @@ REFUSED = {
         lambda v: copy_lane(v, "returns", "returns_sha256", "return_mean"),
         "cells[1].lanes[2].returns_sha256: ",
     ),
+    "returns twice, in another order": (lambda v: turn_lane(v), "cells[1].lanes[2].returns_sha256: "),
     "policy twice": (lambda v: copy_lane(v, "policy_sha256"), "no two lanes are the same"),
+    "an episode without a step": (lambda v: lane_of(v)["lengths"].__setitem__(3, 0), "lanes[0].lengths: 0; an episode"),
+    "another engine": (lambda v: v["cells"][1].update(engine="my engine"), "cells[1].engine: 'my engine'"),
+    "another name": (lambda v: v["method"].update(name="AWR"), "of its suite and its method's name it is 'tiny-awr'"),
+    "data poorer than its recipe's": (
+        lambda v: worsen(v["cells"][1]["background"]),
+        "cells[1].background.return_mean: 70.0; hopper/bc-5-n5-v1 has 1",
+    ),
     "other returns": (lambda v: lane_of(v)["returns"].reverse(), "cells[0].lanes[0].returns_sha256: "),
     "no hash": (lambda v: lane_of(v).update(returns_sha256=None), "cells[0].lanes[0].returns_sha256: None"),
     "wrong mean": (
@@ -262,8 +283,11 @@ REFUSED = {
     "other suite": (lambda v: v.update(suite_sha256="1" * 64), "suite_sha256: 111"),
     "unknown suite": (lambda v: v.update(suite="tinny"), "suite: unknown suite 'tinny'; did you mean 'tiny'?"),
     "suite without a board": (lambda v: v.update(suite="temperature"), "suite: suite temperature varies more"),
-    "other id": (lambda v: v.update(id="tiny-other"), "id: 'tiny-other'; its folder is called 'tiny-vfo-bin'"),
-    "id of a suite": (lambda v: v.update(id="quick-vfo-bin"), "id: 'quick-vfo-bin'; it must begin with its suite"),
+    "other folder": (
+        lambda v: v["method"].update(name="Other") or v.update(id="tiny-other"),
+        "id: 'tiny-other'; its folder is called 'tiny-vfo-bin'",
+    ),
+    "id of a suite": (lambda v: v.update(id="quick-vfo-bin"), "'quick-vfo-bin'; of its suite and its method's name"),
     "id like a path": (lambda v: v.update(id="../tiny"), "id: '../tiny'; allowed: 3 to 80 of a-z"),
     "no commit": (lambda v: v["method"].update(commits=[]), "method.commits: none"),
     "commit": (lambda v: v["method"].update(commits=["main"]), "method.commits[0]: 'main'; allowed: a commit"),
@@ -705,19 +729,20 @@ def test_of_two_folders_the_last_whole_method_counts(folder, tmp_path):
     assert "is not a result file" in next(render(tmp_path / "none", (live,), tmp_path / "none.html"))
 
 
-def test_the_bc_that_all_are_compared_with_is_ours(folder, tmp_path):
-    """Whoever calls his method BC; alone he may."""
+@pytest.mark.parametrize("name", ["BC", "AWR"])
+def test_nobody_takes_the_name_of_a_method_whose_results_are_here(name, folder, tmp_path):
+    """Whoever calls his method BC, which all are compared with, or AWR; alone he may."""
     root, out = folder.parents[1], tmp_path / "index.html"
     render_all = lambda *tops: list(render(tmp_path / "submissions", tops, out))  # noqa: E731
     assert render_all(root / "results") == []
     ours = board(out)
     stranger = of_results([one for one in results.read_suite("tiny", root / "results") if one.method == "vfo-bin"])
-    stranger.name = "BC"
+    stranger.name, id = name, f"tiny-{name.lower()}"
     stranger.write(tmp_path / "submissions")
     (told,) = render_all(root / "results")
-    assert told.startswith("passing over the submission tiny-bc")
+    assert told.startswith(f"passing over the submission {id}: the results of that name")
     assert board(out) == ours
-    assert render_all() == [] and [entry["id"] for entry in board(out)["entries"]] == ["tiny-bc"]
+    assert render_all() == [] and [entry["id"] for entry in board(out)["entries"]] == [id]
 
 
 def names(browser: Chromium) -> list[str]:

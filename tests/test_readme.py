@@ -97,7 +97,7 @@ def test_rows_of_the_ladder_trained_twice_as_long_are_those_of_its_results():
     for file in files:
         task, source = file.stem.split("-", 1)
         shipped = json.loads((REPO / "sibench" / "assets" / task / f"{source}.json").read_text())["card"]
-        quality = json.loads((REPO / "plots" / "ladder.json").read_text())[task][source]["quality"]
+        quality = json.loads((REPO / "sibench" / "assets" / "ladder.json").read_text())[task][source]["quality"]
         twice = json.loads(file.read_text())[source]
         for card, value in ((shipped, quality), (twice["card"], twice["quality"])):
             nats = " | ".join(f"{card[name]:.2f}" for name in ("nll_train", "nll_held_out", "nll_held_out_expert"))

@@ -130,6 +130,11 @@ def new(command: New) -> None:
             f"{command.results / command.suite} has no result of {command.method}; make them: "
             f"python -m sibench.bench --suite {command.suite} --methods {command.method}"
         )
+    if command.policies and not command.policies.is_dir():
+        raise UserError(
+            f"{command.policies}: no such folder; policies are where the results were made: run their suite here, "
+            "into another --results, or leave --policies out, and nobody can verify the submission"
+        )
     entry = of_results(found, command.policies)
     entry.about, entry.paper, entry.code = command.about, command.paper, command.code
     print(entry.write(command.out))

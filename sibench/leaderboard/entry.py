@@ -1,7 +1,6 @@
 """Making submissions: the one door, for the results of our own runner and for methods from anywhere."""
 
 import dataclasses
-import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -122,7 +121,7 @@ class Entry:
         """With its claims; refused if anything is wrong with it."""
         draft = Submission(
             format=sub.FORMAT,
-            id=f"{self.suite}-{re.sub('[^a-z0-9]+', '-', self.name.lower()).strip('-')}",
+            id=sub.id_of(self.suite, self.name),
             suite=self.suite,
             suite_sha256=sub.suite_sha256(self.suite),
             method=sub.Method(self.name, self.about, self.paper, self.code, tuple(self.commits)),

@@ -65,8 +65,8 @@ def render(submissions: Path, results: Sequence[Path], out: Path) -> Iterator[st
             digest = hashlib.sha256(sub.as_json(submission)).hexdigest()
             ours[submission.id] = Shown(submission, digest, None, folder)
     for id, one in ours.items():
-        if id in shown and one.submission.method.name == "bc":
-            yield f"passing over the submission {id}: all are compared with the BC of {one.origin}"
+        if id in shown and shown[id].submission.cells != one.submission.cells:
+            yield f"passing over the submission {id}: the results of that name, in {one.origin}, are others"
             del shown[id]
         shown.setdefault(id, one)
     names = dict.fromkeys(one.submission.suite for one in shown.values())
@@ -146,7 +146,7 @@ def _suite(name: str, shown: list[Shown]) -> dict[str, Any]:
 def _facts(name: str, shown: list[Shown]) -> Iterator[tuple[str, str]]:
     """What the numbers of a suite rest on, all values where entries differ. Settings are those of our own methods."""
     submissions = [one.submission for one in shown]
-    ours = [one.config for one in submissions if one.method.name in suites.METHODS]
+    ours = [one.config for one in submissions if one.id.removeprefix(f"{name}-") in suites.METHODS]
 
     def values(setting: str) -> str:
         found = [config[setting] for config in ours if setting in config]

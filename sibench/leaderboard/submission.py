@@ -23,11 +23,11 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 
-from sibench import files, results, stats, suites, tasks
+from sibench import assets, files, results, stats, suites, tasks
 from sibench.algorithm import PRIVILEGES
 from sibench.data.collect import parts, recipe
 from sibench.errors import UserError, unknown
-from sibench.ids import parse_id
+from sibench.ids import parse_id, twin
 from sibench.leaderboard.schema import (
     AtLeast,
     Count,
@@ -56,6 +56,7 @@ Identifier = Annotated[str, Pattern("(?=.{3,80}$)[a-z0-9]+([.-][a-z0-9]+)*", "3 
 Commit = Annotated[str, Pattern(r"[0-9a-f]{40}\+?|[0-9]+(\.[0-9]+){1,3}", "a commit (+: with changes) or a version")]
 DataId = Annotated[str, Pattern("[a-z0-9]+(-image)?/[a-z0-9-]{1,40}-v[0-9]{1,4}", "a dataset's id")]
 Hours = Annotated[float, AtLeast(0)]
+Engine = Literal["c", "mjx"]
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,7 @@ class Background:
     """A dataset that a method learned from. The recipe is what was played; the content, what came of it there."""
 
     id: DataId
-    engine: Line
+    engine: Engine
     num_episodes: Count
     return_mean: float
     return_std: float
@@ -114,7 +115,7 @@ class Cell:
 
     background: Background
     expert: Demonstrations | None
-    engine: Line
+    engine: Engine
     config: Settings
     lanes: tuple[Lane, ...]
 
@@ -176,6 +177,10 @@ def datasets(name: str) -> dict[str, tuple[str, str]]:
     return {str(parse_id(f"{task}/{dataset}")): (task, dataset) for task, dataset in pairs}
 
 
+def id_of(suite: str, method: str) -> str:
+    return f"{suite}-{re.sub('[^a-z0-9]+', '-', method.lower()).strip('-')}"
+
+
 def num_seeds(name: str) -> int:
     return suite(name).settings.get("seeds", 5)
 
@@ -186,6 +191,26 @@ def num_episodes(name: str) -> int:
 
 def num_demos(name: str) -> int:
     return suite(name).settings.get("demos", 10)
+
+
+@functools.cache
+def expected_return(dataset: str) -> tuple[float, float]:
+    """Between what the mean return of a recipe's episodes is, whoever plays them; scores are counted from it.
+
+    Five standard errors around what is known of the recipe's policies; at least 0.05 of quality.
+    """
+    id = parse_id(dataset)
+    known = assets.ladder().get(twin(id.task), {})
+    shares = {"expert": id.num_experts, "random": id.episodes - id.num_experts} if id.kind == "mix" else {}
+    parts = [(num, known.get(source)) for source, num in (shares or {id.source: id.episodes}).items() if num]
+    if not all(seen for _, seen in parts):
+        return -math.inf, math.inf  # a task of the user's own
+    parts = [(num, np.array(seen["returns"], float)) for num, seen in parts]
+    mean = sum(num * returns.mean() for num, returns in parts) / id.episodes
+    error = sum((num**2 / len(returns) + num) * returns.var() for num, returns in parts) ** 0.5 / id.episodes
+    ends = tasks.references(id.task)
+    reach = max(5 * error, 0.05 * (ends["expert"]["mean"] - ends["random"]["mean"]))
+    return float(mean - reach), float(mean + reach)
 
 
 @functools.cache
@@ -275,8 +300,8 @@ def _wrong_head(submission: Submission) -> Iterator[str]:
     name, asked = submission.suite, datasets(submission.suite)
     if submission.suite_sha256 != (expected := suite_sha256(name)):
         yield f"suite_sha256: {submission.suite_sha256}; in this version of sibench suite {name} is {expected}"
-    if not submission.id.startswith(f"{name}-"):
-        yield f"id: '{submission.id}'; it must begin with its suite: '{name}-...'"
+    if submission.id != (expected := id_of(name, submission.method.name)):
+        yield f"id: '{submission.id}'; of its suite and its method's name it is '{expected}'"
     if not submission.method.commits:
         yield "method.commits: none; the commit of the code that made the numbers is needed"
     for where, settings in [("", submission), *((f"cells[{i}].", cell) for i, cell in enumerate(submission.cells))]:
@@ -293,10 +318,10 @@ def _wrong_head(submission: Submission) -> Iterator[str]:
             yield f"cells[{index}].background.id: '{id}'; not a dataset of suite {name}: {', '.join(asked)}"
         if id in got[:index]:
             yield f"cells[{index}].background.id: '{id}' again; every dataset has one cell"
-    seeds = [sorted(lane.seed for lane in cell.lanes) for cell in submission.cells]
-    for index, own in enumerate(seeds):
-        if own != seeds[0]:
-            yield f"cells[{index}].lanes: seeds {own[:20]}; those of cells[0] are {seeds[0][:20]}: all must be the same"
+    for index, cell in enumerate(submission.cells):
+        seeds, num = sorted(lane.seed for lane in cell.lanes), len(submission.cells[0].lanes)
+        if seeds != list(range(num)):
+            yield f"cells[{index}].lanes: seeds {seeds[:20]}; allowed, as in cells[0]: 0 to {num - 1}, none chosen"
 
 
 def _wrong_cell(submission: Submission, cell: Cell, where: str) -> Iterator[str]:
@@ -310,6 +335,9 @@ def _wrong_cell(submission: Submission, cell: Cell, where: str) -> Iterator[str]
         yield f"{where}.background.num_episodes: {data.num_episodes}; {data.id} has {expected}"
     if not _same(data.quality, expected := tasks.quality(task, data.return_mean)):
         yield f"{where}.background.quality: {data.quality}; a return of {data.return_mean} is {expected:.6f}"
+    low, high = expected_return(data.id)
+    if not low <= data.return_mean <= high:
+        yield f"{where}.background.return_mean: {data.return_mean}; {data.id} has {low:.6g} to {high:.6g}"
     if (expert := cell.expert) and not re.fullmatch(rf"{task}/expert(-n\d+)?-v\d+", expert.id):
         yield f"{where}.expert.id: '{expert.id}'; needed: demonstrations of {task}'s expert"
     if expert and expert.num_episodes > (most := num_demos(submission.suite)):
@@ -332,6 +360,8 @@ def _wrong_lane(submission: Submission, task: str, lane: Lane, where: str) -> It
         yield f"{where}.returns: {len(lane.returns)} episodes; suite {submission.suite} needs {least}"
     if len(lane.lengths) != len(lane.returns) or lane.num_nonfinite > len(lane.returns):
         yield f"{where}: {len(lane.returns)} returns, {len(lane.lengths)} lengths, {lane.num_nonfinite} not finite"
+    if 0 in lane.lengths:
+        yield f"{where}.lengths: 0; an episode has a step at least"
     if max(lane.lengths, default=0) > (horizon := tasks.make(task, "c").horizon):
         yield f"{where}.lengths: {max(lane.lengths)}; an episode of {task} ends at {horizon}"
     if not lane.returns:
@@ -352,8 +382,8 @@ def _twice(submission: Submission) -> Iterator[str]:
         for number, lane in enumerate(cell.lanes):
             place = f"cells[{index}].lanes[{number}]"
             values = len(set(lane.returns))  # two of them are success and failure: only lengths tell such lanes apart
-            played = (lane.returns_sha256, lane.lengths if values == 2 else ())
-            own = {"returns_sha256": played if values > 1 else None, "policy_sha256": lane.policy_sha256}
+            played = sorted(zip(lane.returns, lane.lengths, strict=False) if values == 2 else lane.returns)
+            own = {"returns_sha256": tuple(played) if values > 1 else None, "policy_sha256": lane.policy_sha256}
             for name, value in own.items():
                 if value is not None and first.setdefault(value, place) != place:
                     shown = getattr(lane, name)
