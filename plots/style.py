@@ -108,7 +108,7 @@ def run(
             if method not in methods:
                 raise unknown("method", method, methods)
         if config.together and (beside or not config.suite):
-            raise UserError("--together needs --suite, and a figure of whole suites: improvement, returns, score, ...")
+            raise UserError("--together needs --suite, and a figure of whole suites, such as improvement or returns")
         wanted = config.methods or methods
         groups = {config.together: chosen} if config.together else {suite: [suite] for suite in chosen}
         drawn = 0
@@ -428,7 +428,9 @@ def footnote(figure: Figure, results: Sequence, good: set, *notes: str) -> None:
     out = places - good
     hollow = "Hollow, pale: no comparison, for BC has not converged on that data, or was not run"
     hollow += f" ({len(out)} of {len(places)})."
-    note(figure, " ".join([*notes, *([hollow] if out else []), facts]))
+    cloned = "Of self-improvement BC is asked to learn its own rounds' data; no clone learned that of others."
+    chains = any("chain" in result.raw for result in results)
+    note(figure, " ".join([*notes, *([hollow] if out else []), *([cloned] if chains else []), facts]))
 
 
 def note(figure: Figure, text: str) -> None:

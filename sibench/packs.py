@@ -426,11 +426,12 @@ def publish(config, pack: Pack) -> None:
         raw = json.loads(file.read_bytes())
         place = {"suite": config.suite_name, "task": cell.task, "method": cell.method, "dataset": cell.dataset}
         raw = {"format": raw.pop("format"), "cell": place | {"settings": dict(cell.settings)}, "made_of": made_of} | raw
-        results.write(results.path(config.results, config.suite_name, cell.task, cell.name), raw)
         for lane in raw["lanes"]:
             for policy in file.parent.glob(f"{own}-seed-{lane['seed']}/policy.*"):
                 kept = config.runs / config.suite_name / "policies" / cell.task
                 files.write_atomic(kept / f"{cell.name}-seed-{lane['seed']}{policy.suffix}", policy.read_bytes())
+        # last, as it is what says that the cell is done
+        results.write(results.path(config.results, config.suite_name, cell.task, cell.name), raw)
 
 
 @contextlib.contextmanager

@@ -512,27 +512,44 @@ SETTINGS = (
 # --- appendix H: variance ---------------------------------------------------------------------------------------------
 
 
-def spread(values: np.ndarray) -> float:
-    return float(np.std(values, ddof=1)) if len(values) > 1 else math.nan
+Pairs = list[tuple[np.ndarray, np.ndarray]]
+"""Of every cell two numbers a seed, [S] and [S], whose spreads are compared."""
 
 
-def ratio(words: str, of: Callable[[list[Result], list[Result]], list[tuple[float, float]]]) -> Measure:
-    """log2 of the ratio of two spreads over seeds, of cells of vfo-disc and awr; its interval is one over cells."""
+def ratio(words: str, of: Callable[[list[Result], list[Result]], Pairs]) -> Measure:
+    """log2 of the ratio of two spreads over seeds, the mean over cells of vfo-disc and awr.
+
+    Its interval is the jackknife's: seeds are left out one by one, of all cells of a task, which share them.
+    """
     need = Need("ladder", ("vfo-disc", "awr"))
 
     def interval(found: Sequence[Result], where: Sequence[str]) -> Interval:
-        pairs = [pair for task in where for pair in of(*(need.of(found, method, task) for method in need.methods))]
-        return stats.interval([np.array([math.log2(a / b) for a, b in pairs if a != 0 and b != 0])])
+        pairs = (of(*(need.of(found, method, task) for method in need.methods)) for task in where)
+        return stats.interval([jackknife(each) for each in pairs])
 
     return Measure(f"log2 of {words}", (need,), interval)
 
 
-def beside_awr(vfo: list[Result], awr: list[Result]) -> list[tuple[float, float]]:
-    return [(spread(last_tenth(a)), spread(last_tenth(b))) for a, b in zip(vfo, awr, strict=True)]
+def jackknife(pairs: Pairs) -> np.ndarray:
+    """[S] pseudo-values, one a seed, whose mean is that of log2 of the ratios; NaN of fewer than three seeds."""
+    seeds = min((len(each) for pair in pairs for each in pair), default=0)
+    if seeds < 3:
+        return np.full(max(1, seeds), math.nan)
+
+    def mean_without(*left_out: int) -> float:
+        spreads = [[np.std(np.delete(each[:seeds], left_out), ddof=1) for each in pair] for pair in pairs]
+        logs = [math.log2(a / b) for a, b in spreads if a != 0 and b != 0]
+        return float(np.mean(logs)) if logs else math.nan
+
+    return np.array([seeds * mean_without() - (seeds - 1) * mean_without(seed) for seed in range(seeds)])
 
 
-def beside_training(vfo: list[Result], awr: list[Result]) -> list[tuple[float, float]]:
-    return [(spread(result.score), spread(last_tenth(result))) for result in (*vfo, *awr)]
+def beside_awr(vfo: list[Result], awr: list[Result]) -> Pairs:
+    return [(last_tenth(a), last_tenth(b)) for a, b in zip(vfo, awr, strict=True)]
+
+
+def beside_training(vfo: list[Result], awr: list[Result]) -> Pairs:
+    return [(result.score, last_tenth(result)) for result in (*vfo, *awr)]
 
 
 def most_policies() -> Test:

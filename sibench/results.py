@@ -5,12 +5,13 @@ The runner (sibench/bench.py) writes them; statistics, figures, claims and the l
 
 import json
 import math
+import sys
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from sibench import files, tasks
+from sibench import files, suites, tasks
 from sibench.errors import UserError
 
 FORMAT = "sibench-result-1"
@@ -83,8 +84,13 @@ def read(file: Path) -> Result:
 
 
 def read_suite(suite: str, folder: Path = FOLDER) -> list[Result]:
-    """All results there are of a suite, in the order of their names."""
-    return [read(file) for file in sorted((folder / suite).glob("*/*.json"))]
+    """All results there are of a suite's cells, in the order of their names; what else lies there is told."""
+    cells = {(cell.task, f"{cell.name}.json") for cell in suites.suite(suites.base(suite)).cells}
+    there = sorted((folder / suite).glob("*/*.json"))
+    for file in there:
+        if (file.parent.name, file.name) not in cells:
+            print(f"{file} is of no cell of suite {suite}: left out", file=sys.stderr)
+    return [read(file) for file in there if (file.parent.name, file.name) in cells]
 
 
 def view(raw: dict[str, Any]) -> Result:
