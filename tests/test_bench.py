@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import synthetic
 from conftest import REPO
 
 from sibench import packs, results, suites, tasks
@@ -394,3 +395,11 @@ def test_learners_die_with_a_suite_that_is_killed(tiny, tmp_path):
         time.sleep(0.05)
     os.kill(learner, signal.SIGKILL)
     raise AssertionError("the learner outlived its suite")
+
+
+def test_a_file_of_no_cell_is_told_and_no_result(tmp_path, capsys):
+    synthetic.write(tmp_path, "small", seeds=2)
+    whole = results.read_suite("small", tmp_path)
+    (tmp_path / "small" / "hopper" / "bc-bc-50.json").write_bytes((tmp_path / "small/hopper/bc-bc-5.json").read_bytes())
+    assert len(results.read_suite("small", tmp_path)) == len(whole) == len(suites.suite("small").cells)
+    assert "bc-bc-50.json is of no cell of suite small: left out" in capsys.readouterr().err

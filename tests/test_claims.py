@@ -286,6 +286,15 @@ def test_a_crossing_between_distant_data_refutes_nothing(tmp_path, crossing, wor
     assert given.word == word and "on lines between data of" in given.numbers
 
 
+def test_cells_that_share_seeds_make_no_spread_surer():
+    rng = np.random.default_rng(0)
+    pair = (rng.normal(size=5), rng.normal(0, 3, 5))
+    once, often = paper.jackknife([pair]), paper.jackknife([pair] * 8)
+    np.testing.assert_allclose(often, once)
+    assert once.mean() == pytest.approx(np.log2(np.std(pair[0]) / np.std(pair[1])), abs=0.5) and once.std() > 0.1
+    assert np.isnan(paper.jackknife([(pair[0][:2], pair[1][:2])])).all() and np.isnan(paper.jackknife([])).all()
+
+
 def test_command(tmp_path):
     synthetic.write(tmp_path / "results", "small", seeds=3, noise=0.004)
     out = tmp_path / "claims.md"
