@@ -108,19 +108,17 @@ def plan(config) -> tuple[list[Pack], int]:
             groups.setdefault((cell.task, cell.method), []).append(cell)
     part, of = map(int, config.shard.split("/"))
     known = [row for folder in {config.results, CHECKOUT / "results"} for row in timings(folder)]
-    found, fresh = [], 0
+    programs, todo, fresh = [], [], 0
     lanes = config.lanes or (15 if jax.default_backend() == "cpu" else 250)
     for cells in groups.values():
         num = 1 if suite.iterations else max(1, lanes // learner(suite, cells[0], config.scale).seeds)
-        found += [make_pack(config, suite, some, known) for some in together(config, cells, num)]
-    found = found[part - 1 :: of]
-    todo = []
-    for pack in found:
-        stale = [i for i in range(len(pack.cells)) if not is_fresh(config, pack.cells[i], pack.recipes[i])]
-        fresh += len(pack.cells) - len(stale)
+        programs += together(config, cells, num)
+    for cells in programs[part - 1 :: of]:
+        recipes = (recipe(cell, learner(suite, cell, config.scale), suite) for cell in cells)
+        stale = [cell for cell, made_of in zip(cells, recipes, strict=True) if not is_fresh(config, cell, made_of)]
+        fresh += len(cells) - len(stale)
         if stale:
-            missing = [pack.cells[i] for i in stale]
-            todo += [make_pack(config, suite, some, known) for some in together(config, missing, len(missing))]
+            todo += [make_pack(config, suite, some, known) for some in together(config, stale, len(stale))]
     return sorted(todo, key=lambda pack: -(pack.seconds or 0)), fresh
 
 
