@@ -428,7 +428,7 @@ def footnote(figure: Figure, results: Sequence, good: set, *notes: str) -> None:
     out = places - good
     hollow = "Hollow, pale: no comparison, for BC has not converged on that data, or was not run"
     hollow += f" ({len(out)} of {len(places)})."
-    cloned = "Of self-improvement BC is asked to learn its own rounds' data; no clone learned that of others."
+    cloned = "Convergence is known of BC's own rounds: no clone was trained on what others collected."
     chains = any("chain" in result.raw for result in results)
     note(figure, " ".join([*notes, *([hollow] if out else []), *([cloned] if chains else []), facts]))
 

@@ -274,7 +274,7 @@ def all_of(words: str, parts: Mapping[str, Test]) -> Test:
 
 def show(interval: Interval) -> str:
     digits = 0 if abs(interval.mean) > 20 else 2
-    ends = f"{interval.low:.{digits}f}, {interval.high:.{digits}f}" if not math.isnan(interval.low) else "one seed"
+    ends = f"{interval.low:.{digits}f}, {interval.high:.{digits}f}" if not math.isnan(interval.low) else "too few seeds"
     return f"{interval.mean:.{digits}f} [{ends}]"
 
 

@@ -85,8 +85,9 @@ def read(file: Path) -> Result:
 
 def read_suite(suite: str, folder: Path = FOLDER) -> list[Result]:
     """All results there are of a suite's cells, in the order of their names; what else lies there is told."""
+    if not (there := sorted((folder / suite).glob("*/*.json"))):
+        return []
     cells = {(cell.task, f"{cell.name}.json") for cell in suites.suite(suites.base(suite)).cells}
-    there = sorted((folder / suite).glob("*/*.json"))
     for file in there:
         if (file.parent.name, file.name) not in cells:
             print(f"{file} is of no cell of suite {suite}: left out", file=sys.stderr)
