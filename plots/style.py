@@ -99,7 +99,7 @@ def run(
     name = Path(draw.__code__.co_filename).stem
 
     def main(config: Config) -> None:
-        from sibench.evidence import kind_of, refuse_repeats
+        from sibench.evidence import kind_of, refuse_repeats, trained
         from sibench.suites import SUITES, base
 
         there = [folder.name for folder in sorted(config.results.glob("*")) if base(folder.name) in SUITES]
@@ -161,12 +161,6 @@ def tell_missing(suite: str, found: Iterable, kinds: Sequence[str], methods: Ite
     cells = [cell for cell in cells if kind(cell.dataset, dict(cell.settings), described.iterations > 0) in kinds]
     if missing := Counter(cell.task for cell in cells) - Counter(one.task for one in found):
         print(f"{suite}: missing " + ", ".join(f"{num} cells of {task}" for task, num in sorted(missing.items())))
-
-
-def trained(result) -> tuple:
-    """In what way: only results that do not differ in it can be compared."""
-    config = result.raw["config"]
-    return config["steps"], config["batch_size"], *config["hidden"]
 
 
 def copies(result) -> int | None:

@@ -69,18 +69,18 @@ class Config:
 
 def main(config: Config) -> None:
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # a GPU's memory is for the learners
-    from sibench import packs
+    from sibench import packs, running
 
     config = replace(config, runs=config.runs.resolve(), results=config.results.resolve())  # for Ray's workers
     todo, fresh = packs.plan(config)
-    packs.show(config, todo, fresh)
+    running.show(config, todo, fresh)
     if config.dry_run or not todo:
         return
-    if packs.make_data(todo):
+    if running.make_data(todo):
         before, (todo, fresh) = fresh, packs.plan(config)  # now that it is known what their data is
         if fresh != before:
-            packs.show(config, todo, fresh)
-    failed = packs.run_all(config, todo) if todo else []
+            running.show(config, todo, fresh)
+    failed = running.run_all(config, todo) if todo else []
     print(f"results: {config.results / config.suite_name}")
     if failed:
         logs = "\n".join(f"  {pack.log}" for pack in failed)

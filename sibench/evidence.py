@@ -48,9 +48,13 @@ def refuse_repeats(results: Iterable[Result], flag: str) -> None:
 
 
 def place(result: Result) -> Place:
+    return result.task, result.dataset, *trained(result), "chain" in result.raw
+
+
+def trained(result: Result) -> tuple[int, int, tuple[int, ...]]:
+    """Updates, batch, network: results that differ in it cannot be compared."""
     config = result.raw["config"]
-    how = config["steps"], config["batch_size"], tuple(config["hidden"])
-    return result.task, result.dataset, *how, "chain" in result.raw
+    return config["steps"], config["batch_size"], tuple(config["hidden"])
 
 
 def converged_places(results: Iterable[Result]) -> set[Place]:

@@ -18,7 +18,7 @@ import pytest
 import synthetic
 from conftest import REPO
 
-from sibench import packs, results, suites, tasks
+from sibench import packs, results, running, suites, tasks
 from sibench.bench import Config, main
 from sibench.data import load_privileged
 from sibench.errors import UserError
@@ -157,7 +157,7 @@ def test_a_suite_runs_resumes_and_is_not_run_twice(tiny, capsys, data_root):
 
     # an estimate goes by what was measured
     assert todo[0].seconds > 0
-    packs.show(dataclasses.replace(tiny, dry_run=True), todo, fresh)
+    running.show(dataclasses.replace(tiny, dry_run=True), todo, fresh)
     assert "about" in capsys.readouterr().out
 
 
@@ -375,10 +375,10 @@ def test_learners_die_with_a_suite_that_is_killed(tiny, tmp_path):
     )
     inner = f"from sibench import cli; cli.run(lambda _: exec({code!r}), int, 'x')"
     outer = (
-        "from pathlib import Path; from sibench import packs\n"
+        "from pathlib import Path; from sibench import packs, running\n"
         f"command, folder = [{sys.executable!r}, '-c', {inner!r}, '1'], Path({str(tmp_path / 'pack')!r})\n"
         "pack = packs.Pack([], None, command, [], folder, 0)\n"
-        "packs.run_command(pack, set(), set())"
+        "running.run_command(pack, set(), set())"
     )
     suite = subprocess.Popen([sys.executable, "-c", outer], cwd=REPO)
     deadline = time.monotonic() + 120
