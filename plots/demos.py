@@ -24,12 +24,12 @@ def draw(results: list) -> Figure:
         for method, dodge in zip(methods, style.dodges(len(methods), 0.03), strict=True):
             own = [one for one in results if (one.task, one.dataset) == where and one.method == method]
             if method == "bc" and own:
-                mean, low, high, _ = stats.interval([own[0].improvement])
+                mean, low, high, _ = stats.interval([own[0].gains])
                 axis.axhline(mean, color=style.COLOURS["bc"], linewidth=1.1)
                 axis.axhspan(low, high, color=style.COLOURS["bc"], alpha=0.13, linewidth=0)
             elif own:
                 own.sort(key=demos)
-                style.curve(axis, own, lambda one: one.improvement, good, dodge, at=demos, **style.look(method))
+                style.curve(axis, own, lambda one: one.gains, good, dodge, at=demos, **style.look(method))
         axis.axhline(0, color="0.35", linewidth=0.7, zorder=-1)
         axis.set(ylim=limits["ylim"])
         axis.set_xticks(np.log10(numbers), [str(number) for number in numbers])

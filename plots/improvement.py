@@ -22,7 +22,7 @@ def draw(results: list) -> Figure:
         axis.set(**style.limits(values))
         for method, dodge in zip(methods, style.dodges(len(methods)), strict=True):
             if found := tasks[task].get(method):
-                style.curve(axis, found, lambda one: one.improvement, good, dodge, hairs=True, **style.look(method))
+                style.curve(axis, found, lambda one: one.gains, good, dodge, hairs=True, **style.look(method))
                 solid = all(place(one) in good for one in found)
                 style.point(side, methods.index(method), [mean(found)], solid, method)
         style.headroom(axis)
@@ -48,12 +48,12 @@ def draw(results: list) -> Figure:
 
 
 def mean(found: list) -> np.ndarray:
-    """[S], over the spectrum of qualities, weighted as in SIBench's score."""
+    """[S, E], over the spectrum of qualities, weighted as in SIBench's score."""
     from sibench import stats
 
     weights = stats.weights(np.array([one.quality for one in found]))
-    seeds = min(len(one.score) for one in found)
-    return weights @ np.array([one.improvement[:seeds] for one in found]) / weights.sum()
+    seeds = min(len(one.gains) for one in found)
+    return np.tensordot(weights, np.array([one.gains[:seeds] for one in found]), 1) / weights.sum()
 
 
 if __name__ == "__main__":

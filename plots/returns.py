@@ -18,9 +18,9 @@ def draw(results: list) -> Figure:
     values = np.concatenate([[0.0, 1.0], *(result.score for result in results)])
     for task, (axis,) in panels.items():
         axis.set(xlim=(-0.06, 1.07), ylim=(values.min() - 0.05, values.max() + 0.1))
-        for method, dodge in zip(methods, style.dodges(len(methods)), strict=True):
+        for method, dodge in zip(methods, style.dodges(len(methods), 0.01, 0.01), strict=True):  # along the diagonal
             if found := tasks[task].get(method):
-                style.curve(axis, found, lambda one: one.score, good, dodge, hairs=True, **style.look(method))
+                style.curve(axis, found, lambda one: one.episodes, good, dodge, hairs=True, **style.look(method))
         style.headroom(axis, absolute=True)
         style.number_ticks(axis, [one for found in tasks[task].values() for one in found], inches=2.9)
         random, expert = (known.references(task)[name]["mean"] for name in ("random", "expert"))

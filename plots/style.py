@@ -209,16 +209,18 @@ def curve(
     at: Callable = lambda one: one.quality,
     **look,
 ) -> None:
-    """What `of` a result is, [S], `at` its quality: a line through the means, the 95 % Welch band, and every seed.
+    """What `of` a result is, [S] or [S, E], `at` its quality: a line of means, the 95 % Welch band, and every seed.
 
     Full where BC has converged, which is in the `good` places, and pale and hollow elsewhere. Only what is drawn is
     shifted by `dodge`: the data of the lines is that of the results. With `hairs`, what `of` says is a score or a
     difference from one, and seeds have the intervals of `successes`.
     """
     from sibench.evidence import place
+    from sibench.stats import of_seeds
 
     x, groups = np.array([at(one) for one in results]), [of(one) for one in results]
     mean, low, high = band(groups)
+    groups = [of_seeds(group) for group in groups]
     solid, colour, label = np.array([place(one) in good for one in results]), look["color"], look.pop("label")
     shift = {"transform": Affine2D().translate(*dodge) + axis.transData}
     axis.fill_between(x, low, high, color=colour, alpha=0.13, linewidth=0, label=f"_band of {label}", **shift)
@@ -277,7 +279,7 @@ def point(axis: Axes, x: float, groups: Sequence[np.ndarray], solid: bool, metho
     from sibench import stats
 
     mean, low, high = band(groups)[:, 0] if len(groups) == 1 else stats.interval(groups)[:3]
-    seeds = groups[0] if len(groups) == 1 else []
+    seeds = stats.of_seeds(groups[0]) if len(groups) == 1 else []
     colour, marker, _, label = LOOKS[method]
     whole = {"markersize": 4.2, "markeredgewidth": 0.8, "markerfacecolor": colour if solid else "white", "label": label}
     for values, how in (
@@ -401,13 +403,6 @@ def footnote(figure: Figure, results: Sequence, good: set, *notes: str) -> None:
     """What the marks mean, and how the results came about; `good` is where BC has converged."""
     from sibench.evidence import place
 
-    def spell(values: Iterable[int], what: str) -> str:
-        values = sorted(set(values))
-        ends = " to ".join(
-            f"{value:_}".replace("_", "\N{THIN SPACE}") for value in dict.fromkeys([values[0], values[-1]])
-        )
-        return f"{ends} {what}" + "s" * (values != [1])
-
     configs = [result.raw["config"] for result in results]
     widths = ", ".join(sorted({"×".join(map(str, config["hidden"])) for config in configs}))
     engines = ", ".join(sorted({result.raw["engine"] for result in results}))
@@ -425,6 +420,12 @@ def footnote(figure: Figure, results: Sequence, good: set, *notes: str) -> None:
     cloned = "Convergence is known of BC's own rounds: no clone was trained on what others collected."
     chains = any("chain" in result.raw for result in results)
     note(figure, " ".join([*notes, *([hollow] if out else []), *([cloned] if chains else []), facts]))
+
+
+def spell(values: Iterable[int], what: str) -> str:
+    values = sorted(set(values))
+    ends = " to ".join(f"{value:_}".replace("_", "\N{THIN SPACE}") for value in dict.fromkeys([values[0], values[-1]]))
+    return f"{ends} {what}" + "s" * (values != [1])
 
 
 def note(figure: Figure, text: str) -> None:

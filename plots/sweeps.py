@@ -45,7 +45,7 @@ def draw(results: list) -> Figure:
                 own = (usual | {name: level}).items()
                 found = [one for one in tasks[task][method] if own <= one.settings.items()]
                 if found:
-                    style.curve(axis, found, lambda one: one.improvement, good, dodge, **look)
+                    style.curve(axis, found, lambda one: one.gains, good, dodge, **look)
             style.headroom(axis)
         row[0].set_ylabel("improvement")
         handles = [Line2D([], [], markersize=4, **look) for look in looks]

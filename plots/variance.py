@@ -3,6 +3,8 @@
 python plots/variance.py    draws plots/variance-<suite>.png and .svg for every suite in results
 """
 
+from collections.abc import Iterable
+
 import numpy as np
 import style
 from matplotlib.figure import Figure
@@ -12,11 +14,22 @@ METHODS = ("vfo-bin", "vfo-disc", "awr")
 
 def draw(results: list) -> Figure:
     """The paper's two ways to judge a method, and the standard deviation over seeds that either leaves."""
-    from sibench.evidence import converged_places, last_tenth
+    from sibench.evidence import converged_places, last_tenth, played_late
 
-    good, tasks = converged_places(results), style.by_task(one for one in results if one.method in METHODS)
+    own = [one for one in results if one.method in METHODS]
+
+    def episodes(numbers: Iterable[int]) -> str:
+        return style.spell(numbers, "episode")
+
+    def rough(one) -> np.ndarray:
+        return last_tenth(one, fewest=1)
+
+    good, tasks = converged_places(results), style.by_task(own)
     figure, axes = style.rows(3, list(tasks), "quality of the data", height=1.75, sharey="row")
-    scores = {"during training": lambda one: last_tenth(one, fewest=1), "final policies": lambda one: one.score}
+    scores = {
+        f"during training,\n{episodes(late.size for one in own for late in played_late(one))}": rough,
+        f"final policies,\n{episodes(one.episodes.shape[1] for one in own)}": lambda one: one.score,
+    }
     values = np.concatenate([of(one) - one.quality for of in scores.values() for one in results])
     values = values[np.isfinite(values)]
     for (way, of), row in zip(scores.items(), axes, strict=False):
@@ -37,10 +50,10 @@ def draw(results: list) -> Figure:
     style.key(figure, [method for method in METHODS if any(method in found for found in tasks.values())])
     style.footnote(
         figure,
-        [one for one in results if one.method in METHODS],
+        own,
         good,
-        "During training: evaluations of a few episodes in the last tenth of it, as the paper reports. Final policies: "
-        "as all other figures here. Bottom: dotted for the first, full for the second.",
+        "During training: evaluations in the last tenth of it, as the paper reports (manipulation: half). Final "
+        "policies: as all other figures here. Bottom: dotted for the first, full for the second.",
         style.DOTS,
         "Hatched: above the expert.",
     )

@@ -72,11 +72,9 @@ def _converged(result: Result) -> bool:
     return all((nll - teacher).mean() < most and (score - data).mean() > -LOSS for nll, teacher, score, data in rows)
 
 
-def si(results: Sequence[Result], scores: Callable[[Result], np.ndarray] = lambda result: result.score) -> np.ndarray:
-    """[S], the SIBench score of every seed of a method on a task, or that of other scores."""
-    values = [scores(result) for result in results]
-    seeds = min(map(len, values))
-    return stats.si(np.array([result.quality for result in results]), np.array([value[:seeds] for value in values]))
+def si(results: Sequence[Result], scores: Callable[[Result], np.ndarray] = lambda one: one.episodes) -> np.ndarray:
+    """[S, E], the SIBench score of every episode of a method on a task, or that of other scores."""
+    return stats.si(np.array([result.quality for result in results]), [scores(result) for result in results])
 
 
 def last_tenth(result: Result, fewest: int = FEWEST) -> np.ndarray:
@@ -84,15 +82,20 @@ def last_tenth(result: Result, fewest: int = FEWEST) -> np.ndarray:
 
     NaN of fewer episodes, which say more of themselves than of the policy.
     """
-    skipped = 0.5 if twin(result.task) in MANIPULATION else 0.9
-    since = result.raw["num_pretrain"] + skipped * result.raw["config"]["steps"]
     scores = np.zeros(len(result.score))  # of a seed that diverged: random's
-    for seed, lane in enumerate(result.raw["lanes"]):
+    for seed, returns in enumerate(played_late(result)):
         if not result.diverged[seed]:
-            returns = [row["returns"] for row in lane["evaluations"] if row["updates"] > since]
-            known = np.size(returns) >= fewest
+            known = returns.size >= fewest
             scores[seed] = tasks.quality(result.task, np.mean(returns)) if known else np.nan
     return scores
+
+
+def played_late(result: Result) -> list[np.ndarray]:
+    """The returns of these evaluations, of every seed."""
+    skipped = 0.5 if twin(result.task) in MANIPULATION else 0.9
+    since = result.raw["num_pretrain"] + skipped * result.raw["config"]["steps"]
+    curves = (lane["evaluations"] for lane in result.raw["lanes"])
+    return [np.array([e["returns"] for e in curve if e["updates"] > since and e["returns"]]) for curve in curves]
 
 
 def chain(result: Result) -> tuple[np.ndarray, np.ndarray]:

@@ -3,8 +3,8 @@
 Inside it, the statement holds; outside, it fails; across the edge, these results cannot tell. A statement of several
 parts holds if all do, which needs no correction for their number, and fails if any does, which of many on the very edge
 some will by chance. Where some of its tasks are missing, or BC has not learned them, it is put to the others, and holds
-or fails so far; so it does where the suites have only some of the paper's levels of data. SI is the SIBench score of a
-method on a task (sibench/stats.py).
+or fails so far; so it does where the suites have only some of the paper's levels of data, or fewer updates. SI is the
+SIBench score of a method on a task (sibench/stats.py).
 """
 
 import math
@@ -15,6 +15,7 @@ from typing import NamedTuple
 import numpy as np
 
 from sibench import evidence, results, stats, suites
+from sibench.algorithm import RunConfig
 from sibench.evidence import Place, number, outcome, si
 from sibench.ids import FEW, LADDER, MIXES, twin
 from sibench.results import Result
@@ -111,7 +112,7 @@ def verdict(test: Test | str, found: Sequence[Result], names: Sequence[str]) -> 
     all_read = all_in(read, read)
     if len(telling) >= min(test.least, len(expected)):
         told = all_in(read, telling)
-        given, few = judged(test, told, good), few_levels(test.needs, told, telling)
+        given, few = judged(test, told, good), ", ".join(short_of_paper(test.needs, told, telling))
         some = len(telling) < len(expected)
         final = not few and (not some or (given.word == FAILS and test.of_each))
         where = ", ".join(filter(None, [f"on {spell(telling)}" * some, few]))
@@ -161,8 +162,8 @@ def cells(needs: Sequence[Need], names: Sequence[str]) -> dict[str, set[tuple[st
     return found | {task: set() for _, task, _ in lacking}
 
 
-def few_levels(needs: Sequence[Need], read: Sequence[Result], where: Iterable[str]) -> str:
-    """How many of the paper's levels of data there are, on the worst of these tasks; nothing if it is all."""
+def short_of_paper(needs: Sequence[Need], read: Sequence[Result], where: Iterable[str]) -> list[str]:
+    """How many of the paper's levels of data there are, on the worst of these tasks, and updates; not if it is all."""
     counts = [(1, 1)]
     for need in needs:
         for task in set(need.tasks) & set(where):
@@ -170,7 +171,9 @@ def few_levels(needs: Sequence[Need], read: Sequence[Result], where: Iterable[st
                 there = {number(one.dataset) for method in need.methods for one in need.of(read, method, task)}
                 counts.append((len(levels & there), len(levels)))
     there, levels = min(counts, key=lambda count: count[0] / count[1])
-    return f"{there} of {levels} levels" * (there < levels)
+    steps, whole = min(result.raw["config"]["steps"] for result in read), RunConfig.steps
+    told = f"{there} of {levels} levels", f"{steps:,} of {whole:,} updates".replace(",", " ")
+    return [one for one, lacking in zip(told, (there < levels, steps < whole), strict=True) if lacking]
 
 
 def enough(read: Sequence[Result], good: set[Place]) -> bool:
@@ -274,7 +277,8 @@ def all_of(words: str, parts: Mapping[str, Test]) -> Test:
 
 def show(interval: Interval) -> str:
     digits = 0 if abs(interval.mean) > 20 else 2
-    ends = f"{interval.low:.{digits}f}, {interval.high:.{digits}f}" if not math.isnan(interval.low) else "too few seeds"
+    known = not math.isnan(interval.low)
+    ends = f"{interval.low:.{digits}f}, {interval.high:.{digits}f}" if known else "too few seeds or episodes"
     return f"{interval.mean:.{digits}f} [{ends}]"
 
 

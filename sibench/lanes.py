@@ -105,7 +105,11 @@ class Program:
         of_lanes = self._place(self._rows((states, dead), self._padding))
         return self._rows(self.compiled(phase)(*of_lanes, self._lanes, self._data, *numbers), self._own)
 
-    def policy(self, states: Any, lane: int) -> Policy:
+    def policies(self, states: Any) -> Policy:
+        """Of all lanes: parameters with a first axis for them, on one device."""
+        return self.policy(states, slice(None))
+
+    def policy(self, states: Any, lane: int | slice) -> Policy:
         policy = self._algorithm(None).policy(states)
         return policy._replace(params=jax.tree.map(lambda leaf: jnp.asarray(np.asarray(leaf)[lane]), policy.params))
 

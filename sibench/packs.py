@@ -156,7 +156,7 @@ def make_pack(config, suite: suites.Suite, cells: list[Cell], known: list[Timing
     sweep = [(name, *map(str, of)) for name, of in values.items() if len(of) > 1]
     datasets = tuple(dict.fromkeys(cell.dataset for cell in cells))
     options = dataclasses.replace(each[0], dataset=datasets, build=True, sweep=sweep[0] if sweep else ())
-    digest = hashlib.sha256(json.dumps([recipes, provenance.code_version()], default=str).encode()).hexdigest()[:10]
+    digest = hashlib.sha256(json.dumps([recipes, provenance.programs_sha256()], default=str).encode()).hexdigest()[:10]
     cell = cells[0]
     folder = config.runs / config.suite_name / f"{cell.task}-{cell.method}-{digest}"
     options = dataclasses.replace(options, out=folder)

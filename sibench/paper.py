@@ -62,8 +62,8 @@ def worst_on(task: str, method: str) -> Test:
     others = [other for other in TASKS if other != task]
 
     def judge(found: Sequence[Result]) -> tuple[Truth, str]:
-        here, *there = (si(need.of(found, method, name)) for name in (task, *others))
-        gaps = [stats.difference([here], [score])[0] for score in there]
+        here, *elsewhere = (si(need.of(found, method, name)) for name in (task, *others))
+        gaps = [stats.difference([here], [score])[0] for score in elsewhere]
         told = ", ".join(f"than {other} {show(gap)}" for other, gap in zip(others, gaps, strict=True))
         return every(inside(gap, high=0) for gap in gaps), told
 
@@ -85,7 +85,7 @@ def roomy(results: Sequence[Result]) -> list[Result]:
 
 
 def improves(result: Result) -> Truth:
-    return inside(stats.interval([result.improvement]), low=0)
+    return inside(stats.interval([result.gains]), low=0)
 
 
 def keeps_up(at_least: float) -> Test:
@@ -93,7 +93,7 @@ def keeps_up(at_least: float) -> Test:
 
     def of(found: Sequence[Result]) -> list[Truth]:
         gaps = [
-            stats.difference([vfo.score], [awr.score])[0]
+            stats.difference([vfo.episodes], [awr.episodes])[0]
             for task in there(found)
             for method in VFO
             for vfo, awr in zip(*(need.of(found, one, task) for one in (method, "awr")), strict=True)
@@ -177,7 +177,7 @@ def expert_from(mix: int) -> Test:
 
     def of(found: Sequence[Result]) -> list[Truth]:
         cells = [result for task in there(found) for result in need.of(found, "dilo", task)]
-        return [inside(stats.interval([cell.score]), low=1 - CLOSE) for cell in cells]
+        return [inside(stats.interval([cell.episodes]), low=1 - CLOSE) for cell in cells]
 
     words = f"tasks on which dilo scores above {1 - CLOSE:g} with {mix} expert episodes"
     return share(words, [need], of, 0.75)._replace(least=2)
@@ -555,14 +555,16 @@ def beside_training(vfo: list[Result], awr: list[Result]) -> Pairs:
 def most_policies() -> Test:
     need = Need("ladder", VFO)
 
-    def improving(cells: list[Result]) -> np.ndarray:
-        """[S], of every seed, whose policies begin with the same weights."""
-        seeds = min((len(cell.score) for cell in cells), default=0)
-        return np.array([cell.improvement[:seeds] > 0 for cell in cells]).mean(0)
-
     def interval(found: Sequence[Result], where: Sequence[str]) -> Interval:
         per_task = [[cell for method in VFO for cell in roomy(need.of(found, method, task))] for task in where]
-        return stats.interval([improving(cells) for cells in per_task if cells] or [np.array([math.nan])])
+        shares = [np.array([(cell.improvement > 0).mean() for cell in cells]) for cells in per_task if cells]
+        if not shares:
+            return stats.interval([np.array([math.nan])])
+        cells = np.concatenate(shares)
+        if np.ptp(cells) == 0:  # no variance, which is no certainty
+            return Interval(cells[0], *stats.wilson(round(cells.sum()), len(cells)), len(cells))
+        found = stats.interval(shares)
+        return found._replace(low=max(0.0, found.low), high=min(1.0, found.high))
 
     return on_average(Measure(f"share of VfO's policies, in {ROOMY}, that improve", (need,), interval), low=0.5)
 

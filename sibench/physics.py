@@ -221,7 +221,7 @@ class CPhysics:
 
 
 class MjxPhysics:
-    """MJX in JAX (`impl="jax"`; `warp` is not deterministic), float32."""
+    """MJX in JAX (`impl="jax"`; `warp` is not deterministic), in float32 that no GPU may shorten to TF32."""
 
     engine = "mjx"
 
@@ -231,10 +231,12 @@ class MjxPhysics:
             raise NotImplementedError("the state that MjxPhysics carries has no activations, mocap bodies or user data")
         self._mjx_model = mjx.put_model(model, impl="jax")
 
+    @jax.default_matmul_precision("highest")
     def reset(self, qpos: jax.Array, qvel: jax.Array) -> PhysicsState:
         data = mjx.make_data(self.model, impl="jax").replace(qpos=qpos, qvel=qvel)
         return self._read(mjx.forward(self._mjx_model, data))
 
+    @jax.default_matmul_precision("highest")
     def step(self, state: PhysicsState, ctrl: jax.Array) -> PhysicsState:
         data = mjx.make_data(self.model, impl="jax").replace(ctrl=ctrl, **state.carry)
         data = jax.lax.fori_loop(0, self.frame_skip, lambda _, d: mjx.step(self._mjx_model, d), data)

@@ -25,6 +25,7 @@ def start_run(folder: Path, settings: dict[str, Any], same_code: bool = False) -
     """
     file = folder / "run.json"
     settings = json.loads(json.dumps(settings, default=str))
+    run = {"settings": settings, "code": code_version(), "programs_sha256": programs_sha256(), "versions": versions()}
     if file.exists():
         before = _begun(file)
         known = before["settings"]
@@ -32,14 +33,13 @@ def start_run(folder: Path, settings: dict[str, Any], same_code: bool = False) -
         if other:
             told = ", ".join(f"{name}={value} (here {settings.get(name)})" for name, value in sorted(other.items()))
             raise UserError(f"{folder} holds a run with {told}; choose another --out, or delete it to start anew")
-        for what, now in (("code", code_version()), ("versions", versions())):
-            if same_code and before[what] != now:
+        for what in ("programs_sha256", "versions"):
+            if same_code and before[what] != run[what]:
                 raise UserError(
-                    f"{folder} holds a run begun with {what} {before[what]}, and this is {now}; go on with that, "
-                    "choose another --out, or delete it to start anew"
+                    f"{folder} holds a run begun at {before['code']} with {what} {before[what]}, and this is "
+                    f"{run['code']} with {run[what]}; go on with that, choose another --out, or delete it to start anew"
                 )
         return before
-    run = {"settings": settings, "code": code_version(), "versions": versions()}
     files.write_atomic(file, files.to_json(run))
     return run
 
@@ -47,9 +47,11 @@ def start_run(folder: Path, settings: dict[str, Any], same_code: bool = False) -
 def _begun(file: Path) -> dict[str, Any]:
     try:
         before = dict(files.from_json(file.read_bytes()))
-        if {"settings", "code", "versions"} <= before.keys() and isinstance(before["settings"], dict):
+        if {"settings", "code", "programs_sha256", "versions"} <= before.keys() and isinstance(
+            before["settings"], dict
+        ):
             return before
-        why = "it lacks some of settings, code and versions"
+        why = "it lacks some of settings, code, programs_sha256 and versions"
     except (ValueError, TypeError) as error:
         why = error
     raise UserError(f"{file}: does not describe a run: {why}; choose another --out, or delete {file.parent}")
@@ -78,6 +80,17 @@ def code_version() -> str:
         from sibench import __version__
 
         return __version__
+
+
+@functools.cache
+def programs_sha256() -> str:
+    """Of all that makes data and results: what was begun can go on after a commit that leaves these as they are."""
+    checkout = Path(__file__).parents[1]
+    every = [file for folder in ("sibench", "algorithms", "data_gen") for file in (checkout / folder).rglob("*.py")]
+    digest = hashlib.sha256()
+    for file in sorted(every):
+        digest.update(str(file.relative_to(checkout)).encode() + file.read_bytes())
+    return digest.hexdigest()
 
 
 def program_sha256(file: Path) -> str:

@@ -32,17 +32,27 @@ class Result(NamedTuple):
     dataset: str  # without its task
     settings: dict[str, Any]  # of the cell, beside those of the method and the suite
     quality: float  # of the data
-    score: np.ndarray  # [S] of every seed: the mean over its final episodes; 0, random's, where it diverged
-    returns: np.ndarray  # [S] the same, as raw returns
+    episodes: np.ndarray  # [S, E] the score of every seed's final episodes; 0, random's, where it diverged
+    returns: np.ndarray  # [S] the mean of each seed's, as raw returns
     diverged: np.ndarray  # [S]
     nll: np.ndarray  # [S] of the background's actions on held-out episodes; NaN where it diverged
     teacher_nll: float  # of the behaviour policy itself there, which no learner can better; NaN if it is not known
     raw: dict[str, Any]  # the whole file
 
     @property
+    def score(self) -> np.ndarray:
+        """[S] of every seed: the mean over its final episodes."""
+        return self.episodes.mean(1)
+
+    @property
     def improvement(self) -> np.ndarray:
         """[S]"""
         return self.score - self.quality
+
+    @property
+    def gains(self) -> np.ndarray:
+        """[S, E] the improvement of every episode, for intervals."""
+        return self.episodes - self.quality
 
     @property
     def action_size(self) -> int:
@@ -108,9 +118,11 @@ def view(raw: dict[str, Any]) -> Result:
         raise ValueError("its settings are no table")
     diverged = np.array([lane["status"] == "diverged" for lane in lanes])
     random = tasks.references(task)["random"]["mean"]
-    returns = np.array(
-        [random if dead else np.mean(lane["returns"]) for lane, dead in zip(lanes, diverged, strict=True)]
-    )
+    num = max((len(lane["returns"]) for lane, dead in zip(lanes, diverged, strict=True) if not dead), default=1)
+    returns = [[random] * num if dead else lane["returns"] for lane, dead in zip(lanes, diverged, strict=True)]
+    if num == 0 or any(len(row) != num for row in returns):
+        raise ValueError(f"its seeds have {', '.join(str(len(row)) for row in returns)} final episodes")
+    returns = np.array(returns, float)
     if not np.isfinite(returns).all():
         raise ValueError("a return is not finite")
     return Result(
@@ -120,8 +132,8 @@ def view(raw: dict[str, Any]) -> Result:
         dataset=cell["dataset"],
         settings=cell["settings"],
         quality=float(raw["dataset"]["quality"]),
-        score=np.array([tasks.quality(task, value) for value in returns]),
-        returns=returns,
+        episodes=tasks.quality(task, returns),
+        returns=returns.mean(1),
         diverged=diverged,
         nll=np.array([number(lane.get("nll")) for lane in lanes]),
         teacher_nll=number(raw["dataset"]["teacher_nll"]),

@@ -56,6 +56,18 @@ class Episodes(NamedTuple):
         return np.arange(self.action.shape[1]) < self.length[:, None]
 
 
+@functools.cache
+def side_by_side(act: Act) -> Act:
+    """Of many policies at once: parameters have a first axis for them, and each has as many of the rows, in order."""
+
+    def acts(params, obs, keys):
+        policies = len(jax.tree.leaves(params)[0])
+        split = (rows.reshape(policies, -1, *rows.shape[1:]) for rows in (obs, keys))
+        return jnp.concatenate(jax.vmap(act)(params, *split))
+
+    return acts
+
+
 def seeds(block: str, name: str, num: int) -> np.ndarray:
     """`num` episode seeds. Those of different blocks or names have nothing in common."""
     if block not in BLOCKS:
@@ -105,36 +117,43 @@ def rollout(
 
     Args:
         act: an `Act` or a `Script`; or, `on_host`, any map of a NumPy batch of observations to a batch of actions.
+        seed: [E]; or [P, E] of an act that is `side_by_side`, with as many policies. Rows of what comes back are in
+            their order.
         record: keep observations, actions and rewards, not only the returns.
         progress: called now and then with the number of episodes and steps done.
     """
-    num = len(seed)
-    num_lanes = -(-num // -(-num // MAX_LANES[task.backend]))  # the fewest rounds, evenly filled
+    policies, num = np.atleast_2d(seed).shape
+    rounds = -(-policies * num // MAX_LANES[task.backend])
+    each = -(-num // rounds)  # lanes of a policy, evenly filled
     reset, step, scan = _compiled(task, act if not on_host else None)
-    keys = keys_of(seed)
+    keys = keys_of(seed := np.ravel(seed))
     episodes = _allocate(task, seed, record)
 
-    lane_episode = np.arange(num_lanes)
+    lane_episode = np.add.outer(np.arange(policies) * num, np.arange(each)).ravel()
     lanes = reset(keys[lane_episode])
     episodes.initial_state[lane_episode] = _physics_state(lanes)
-    next_episode, done, steps = num_lanes, 0, 0
+    begun, done, steps = np.full(policies, each), 0, 0
     while True:
         if on_host:
             lanes, trace = _on_host(step, lanes, act, task)
         else:
             lanes, trace = scan(lanes, params)
+        if not record:
+            trace = trace._replace(obs=None, action=None, next_obs=None)
         trace = jax.tree.map(np.asarray, trace)
         _write(episodes, trace, lane_episode)
         done, steps = done + int((trace.over & trace.active).sum()), steps + int(trace.active.sum())
         progress(done, steps)
         idle = np.flatnonzero(~np.asarray(lanes.active))
-        if next_episode >= num and len(idle) == num_lanes:
+        if (begun >= num).all() and len(idle) == len(lane_episode):
             return episodes
-        refill = idle[: max(0, num - next_episode)]
+        policy = idle // each
+        episode = begun[policy] + np.arange(len(idle)) - np.searchsorted(policy, policy)  # its next ones
+        refill, policy, episode = (of[episode < num] for of in (idle, policy, episode))
         if len(refill):
-            lane_episode[refill] = next_episode + np.arange(len(refill))
-            next_episode += len(refill)
-            fresh = np.zeros(num_lanes, bool)
+            lane_episode[refill] = policy * num + episode
+            begun += np.bincount(policy, minlength=policies)
+            fresh = np.zeros(len(lane_episode), bool)
             fresh[refill] = True
             lanes = _select(jnp.asarray(fresh), reset(keys[lane_episode]), lanes)
             episodes.initial_state[lane_episode[refill]] = _physics_state(lanes)[refill]

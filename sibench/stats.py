@@ -7,8 +7,10 @@ SIBench's score of a seed on a task, with datasets k of quality q_k, on which it
 the share of the headroom, over all qualities, that the method turned into return: 0 is as good as its data, 1 the
 expert from any data. A method's score is the mean over tasks of the mean over seeds.
 
-A group, below, is a task: an array [S] of one number a seed. Variances are estimated of each group by itself (Welch,
-Satterthwaite), for they differ; at 5 seeds this covers what it says, where the bootstrap falls short.
+A group, below, is a task: an array [S] of one number a seed, or [S, E] of one for each of its episodes. Variances are
+estimated of each group by itself (Welch, Satterthwaite), for they differ; at 5 seeds this covers what it says, where
+the bootstrap falls short. All seeds play the same E episodes, from the same starts with the same draws, and can agree
+by more than so few episodes tell: no variance of a mean is taken for less than that of its episodes alone.
 """
 
 import itertools
@@ -82,6 +84,7 @@ def minimal_detectable_difference(groups: Sequence[np.ndarray], power: float = 0
 
 def bootstrap(groups: Sequence[np.ndarray], confidence: float = 0.95, num: int = 10_000, seed: int = 0) -> Interval:
     """The same as `interval` by resampling seeds within groups; percentiles, widened for what few seeds lack."""
+    groups = [of_seeds(group) for group in groups]
     mean, seeds = _mean(groups), min(map(len, groups))
     if seeds == 1:
         return Interval(mean, math.nan, math.nan, seeds)
@@ -102,8 +105,10 @@ def weights(quality: np.ndarray) -> np.ndarray:
     return (each / counts)[where]
 
 
-def si(quality: np.ndarray, scores: np.ndarray) -> np.ndarray:
-    """The SIBench score of every seed on a task: [K], [K, S] -> [S].
+def si(quality: np.ndarray, scores: Sequence[np.ndarray]) -> np.ndarray:
+    """The SIBench score of every seed, or episode, on a task: [K], K x [S] -> [S] or K x [S, E] -> [S, E].
+
+    Of as many seeds as all datasets have.
 
     A seed begins with the same weights and draws the same numbers on all datasets: its scores there are no independent
     observations, and are summed.
@@ -112,7 +117,9 @@ def si(quality: np.ndarray, scores: np.ndarray) -> np.ndarray:
     headroom = weight @ np.maximum(0, 1 - quality)
     if not headroom > 0:
         raise UserError(f"no headroom: no dataset is below the expert (qualities {np.round(quality, 3).tolist()})")
-    return weight @ (scores - quality[:, None]) / headroom
+    seeds = min(map(len, scores))
+    improvement = np.array([score[:seeds] - q for q, score in zip(quality, scores, strict=True)])
+    return np.tensordot(weight, improvement, 1) / headroom
 
 
 def probability_of_improvement(a: np.ndarray, b: np.ndarray) -> float:
@@ -177,7 +184,7 @@ def _row(method: str, scores: dict[str, np.ndarray], cells: Cells, bc: Cells, un
         bootstrap=bootstrap(list(scores.values())),
         per_task=per_task,
         thirds=tuple(_mean(list(_scores(part).values())) for part in thirds),
-        harm_rate=float(np.mean([interval([cell.improvement]).high < 0 for cell in own])),
+        harm_rate=float(np.mean([interval([cell.gains]).high < 0 for cell in own])),
         worst_task=min(((task, score.mean) for task, score in per_task.items()), key=lambda pair: pair[1]),
         over_bc=float(np.mean(over_bc)) if over_bc else math.nan,
         rank=1,
@@ -206,16 +213,15 @@ def _by_cell(results: Sequence[Result]) -> dict[str, Cells]:
 
 
 def _scores(cells: Iterable[Result]) -> dict[str, np.ndarray]:
-    """SI [S] by task, of those with headroom; as many seeds as all datasets of a task have."""
+    """SI [S, E] by task, of those with headroom."""
     tasks: dict[str, list[Result]] = {}
     for cell in cells:
         tasks.setdefault(cell.task, []).append(cell)
     scores = {}
     for task, own in tasks.items():
         quality = np.array([cell.quality for cell in own])
-        seeds = min(len(cell.score) for cell in own)
         if quality.min() < 1:
-            scores[task] = si(quality, np.array([cell.score[:seeds] for cell in own]))
+            scores[task] = si(quality, [cell.episodes for cell in own])
     return scores
 
 
@@ -228,6 +234,18 @@ def _p_value(scores: dict[str, dict[str, np.ndarray]], above: Row, row: Row) -> 
     return difference([a[task] for task in both], [b[task] for task in both])[1]
 
 
+def of_seeds(group: np.ndarray) -> np.ndarray:
+    """[S] or [S, E] -> [S]"""
+    return group.reshape(len(group), -1).mean(1)
+
+
+def _of_episodes(group: np.ndarray) -> float:
+    """Variance of a group's mean that comes of its episodes alone; 0 of seeds without them."""
+    if group.ndim == 1 or group.shape[1] == 1:
+        return 0.0
+    return np.var(group.mean(0), ddof=1) / group.shape[1]
+
+
 def _mean(groups: Sequence[np.ndarray]) -> float:
     """Of the groups' means: tasks count the same, however many seeds they have. NaN without groups."""
     return float(np.mean([np.mean(group) for group in groups])) if len(groups) else math.nan
@@ -238,7 +256,8 @@ def _standard_error(groups: Sequence[np.ndarray]) -> tuple[float, float]:
     n = np.array([len(group) for group in groups])
     if n.min() == 1:
         return math.nan, math.nan
-    variances = np.array([np.var(group, ddof=1) for group in groups]) / n
+    variances = np.array([np.var(of_seeds(group), ddof=1) for group in groups]) / n
+    variances = np.maximum(variances, [_of_episodes(group) for group in groups])
     total = variances.sum()
     freedom = total**2 / (variances**2 / (n - 1)).sum() if total > 0 else math.inf
     return math.sqrt(total), float(freedom)

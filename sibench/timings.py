@@ -31,7 +31,7 @@ def timings(folder: Path) -> Iterator[Timing]:
                 settings, seconds = raw["config"], raw["seconds"]
                 lanes *= len(raw["chain"]) if "chain" in raw else 1
                 updates = (settings["steps"] + raw["num_pretrain"]) * lanes
-                episodes = max(1, settings["final_episodes"] * lanes)
+                episodes = max(1, num_episodes(settings) * lanes)
                 method, frames = raw["cell"]["method"], has_frames(raw["cell"]["task"])
                 yield Timing(method, frames, size(settings), seconds["train"] / updates, seconds["evaluate"] / episodes)
 
@@ -42,6 +42,11 @@ def size(settings: dict[str, Any]) -> float:
     return settings["batch_size"] * (sum(a * b for a, b in itertools.pairwise(widths)) + 20_000)
 
 
+def num_episodes(settings: dict[str, Any]) -> int:
+    """That a lane plays."""
+    return settings["evals"] * settings["eval_episodes"] + settings["final_episodes"]
+
+
 def guess(known: list[Timing], method: str, options: RunConfig, updates: int, lanes: int) -> float | None:
     """Seconds of a pack, from results of like methods on whatever machine they were made."""
     known = [row for row in known if row.frames == has_frames(options.task)]
@@ -50,7 +55,7 @@ def guess(known: list[Timing], method: str, options: RunConfig, updates: int, la
             now = size(dataclasses.asdict(options))
             train = sum(row.update * now / row.size for row in like) / len(like)
             play = sum(row.episode for row in like) / len(like)
-            return lanes * (updates * train + options.final_episodes * play)
+            return lanes * (updates * train + num_episodes(dataclasses.asdict(options)) * play)
     return None
 
 

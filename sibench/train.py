@@ -27,7 +27,7 @@ from sibench.heldout import held_out
 from sibench.ids import has_frames
 from sibench.lanes import NEVER, Lane, Program, cell_name, lanes_of
 from sibench.logs import Log
-from sibench.rollout import rollout, seeds
+from sibench.rollout import rollout, seeds, side_by_side
 
 FREE = ("out", "build", "log_every", "checkpoint_every", "tensorboard", "wandb")
 """Settings that move no number of a result."""
@@ -164,15 +164,22 @@ class Run:
             print(f"{self.folder / self.lane_names[lane]}: diverged at update {self.diverged[lane]}", flush=True)
 
     def evaluate(self, done: int) -> np.ndarray:
-        """Play some episodes with every lane that still learns; returns their mean returns."""
+        """Play some episodes with every lane that still learns; returns their mean returns.
+
+        One lane after the other on a CPU, as they learn; else all together: alone they would leave a GPU idle.
+        """
         seed = seeds("select", f"{self.task.id}/train/{done}", self.config.eval_episodes)
-        returns = []
+        num, alive = len(self.lanes), self.diverged == NEVER
+        policy, sums = self.program.policies(self.states), np.zeros((num, len(seed)))
+        act = policy_act(policy.network, "sample")
         with self.timed("evaluate"):
-            for lane, diverged in enumerate(self.diverged != NEVER):
-                policy = self.program.policy(self.states, lane)
-                act = policy_act(policy.network, "sample")
-                played = None if diverged else rollout(self.task, act, policy.params, seed)
-                returns.append(None if diverged else np.round(played.reward_sum, 2).tolist())
+            if jax.default_backend() == "cpu":
+                for lane in np.flatnonzero(alive):
+                    sums[lane] = rollout(self.task, act, self.program.policy(self.states, lane).params, seed).reward_sum
+            else:
+                played = rollout(self.task, side_by_side(act), policy.params, np.tile(seed, (num, 1)))
+                sums = played.reward_sum.reshape(num, -1)
+        returns = [row if learns else None for row, learns in zip(np.round(sums, 2).tolist(), alive, strict=True)]
         self.evaluations.append({"updates": done, "returns": returns})
         return np.array([np.nan if values is None else np.mean(values) for values in returns])
 

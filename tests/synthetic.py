@@ -11,7 +11,7 @@ from sibench import results, suites, tasks
 from sibench.ids import LADDER, twin
 from sibench.suites import MANIPULATION, Cell, base
 
-STEPS, TEACHER = 1000, 8.0
+STEPS, TEACHER = 1_000_000, 8.0
 QUALITY = {
     "ant": (0.06, 0.10, 0.19, 0.69, 0.84, 0.93, 0.995, 0.992, 0.97, 1.004),
     "halfcheetah": (-0.02, 0.02, 0.0, 0.05, 0.3, 0.65, 0.89, 0.94, 0.97, 0.98),

@@ -7,7 +7,7 @@ import pytest
 import synthetic
 from conftest import command
 
-from sibench import judging, paper, suites
+from sibench import judging, paper, stats, suites
 from sibench.claims import Config
 from sibench.errors import UserError
 from sibench.judging import FAILS, HOLDS, NOT_JUDGED, NOT_RUN, SO_FAR, Need, inside
@@ -95,6 +95,24 @@ def test_one_task_refutes_what_is_said_of_each_and_two_begin_a_mean(tmp_path):
     synthetic.write(tmp_path, "sibench", synthetic.unlike_paper, seeds=3, noise=0.002)
     assert told("4.3l", "ant") == FAILS and told("4.3a", "ant") == NOT_RUN
     assert told("4.3a", "ant", "walker2d") == told("4.3m", "ant") == SO_FAR[FAILS]
+
+
+def test_fewer_updates_than_the_papers_are_told(tmp_path):
+    synthetic.write(tmp_path, "sibench", synthetic.unlike_paper, seeds=3, noise=0.002)
+    found = judging.read(["sibench"], tmp_path)
+    assert judging.verdict(CLAIMS["4.3e"].test, found, ["sibench"])[:2] == (FAILS, "")
+    for result in found:
+        result.raw["config"]["steps"] = 60_000
+    given = judging.verdict(CLAIMS["4.3e"].test, found, ["sibench"])
+    assert given[:2] == (SO_FAR[FAILS], "60 000 of 1 000 000 updates")
+
+
+def test_what_is_so_in_every_cell_is_not_certain(tmp_path):
+    synthetic.write(tmp_path, "sibench", seeds=2, noise=0.0)
+    found = [one for one in judging.read(["sibench"], tmp_path) if one.task == "ant"]
+    (measured,) = [claim.test.judge(found)[1] for claim in paper.VARIANCE if claim.id == "H.d"]
+    num = sum(one.quality <= 0.9 and one.method in paper.VFO for one in found)
+    assert measured == f"1.00 [{stats.wilson(num, num)[0]:.2f}, 1.00]" and num > 5
 
 
 def test_three_rounds_say_nothing_of_twenty(tmp_path):
@@ -268,9 +286,9 @@ def test_crossing_by_hand(tmp_path):
     where, *ends = paper.crossing(results)
     np.testing.assert_allclose(where, 0.46 + 0.45 / 4)
     assert ends == [0.46, 0.91]
-    where, *ends = paper.crossing([result._replace(score=result.score + 1) for result in results])
+    where, *ends = paper.crossing([result._replace(episodes=result.episodes + 1) for result in results])
     assert (where == 0.98).all() and ends == [0.98, math.inf]
-    where, *ends = paper.crossing([result._replace(score=result.score - 1) for result in results])
+    where, *ends = paper.crossing([result._replace(episodes=result.episodes - 1) for result in results])
     assert (where == 0.30).all() and ends == [-math.inf, 0.30]
 
 

@@ -184,6 +184,16 @@ def test_a_run_with_other_settings_is_refused(tmp_path):
         provenance.start_run(tmp_path, {"seed": 1, "gains": (1.0, 2.0)})
 
 
+def test_a_run_of_other_programs_is_refused_and_one_of_another_commit_goes_on(tmp_path, monkeypatch):
+    begun = provenance.start_run(tmp_path, {"seed": 0}, same_code=True)
+    monkeypatch.setattr(provenance, "code_version", lambda: "of the day after")
+    assert provenance.start_run(tmp_path, {"seed": 0}, same_code=True) == begun
+    monkeypatch.setattr(provenance, "programs_sha256", lambda: "other")
+    with pytest.raises(UserError, match=r"begun at .* with programs_sha256 [0-9a-f]{64}, and this is of the day after"):
+        provenance.start_run(tmp_path, {"seed": 0}, same_code=True)
+    assert provenance.start_run(tmp_path, {"seed": 0}) == begun
+
+
 # --- damaged checkpoints ----------------------------------------------------------------------------------------------
 
 

@@ -162,8 +162,8 @@ def test_the_same_bytes_again(folder, tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("name", "of"),
     [
-        ("improvement", lambda result: result.improvement),
-        ("returns", lambda result: result.score),
+        ("improvement", lambda result: result.gains),
+        ("returns", lambda result: result.episodes),
         ("convergence", lambda result: result.gap),
     ],
 )
@@ -182,7 +182,7 @@ def test_curves_are_the_results(name, of, suite, folder):
             corners = {(round(a, 9), round(b, 9)) for a, b in band.get_paths()[0].vertices}
             for at, interval in zip(x, intervals, strict=True):
                 assert {(round(at, 9), round(interval.low, 9)), (round(at, 9), round(interval.high, 9))} <= corners
-            seeds = np.concatenate([of(result) for result in own])
+            seeds = np.concatenate([stats.of_seeds(of(result)) for result in own])
             assert any(len(one.get_ydata()) == len(seeds) and np.allclose(one.get_ydata(), seeds) for one in axis.lines)
     style.plt.close(figure)
 

@@ -14,7 +14,7 @@ from sibench.errors import UserError
 from sibench.evaluation import evaluate
 from sibench.networks import BinsPolicy
 from sibench.policies import Policy
-from sibench.rollout import BLOCKS, _compiled, keys_of, rollout, seeds
+from sibench.rollout import BLOCKS, _compiled, keys_of, rollout, seeds, side_by_side
 
 
 def play(name, num, seed_name="test", first=0, **kwargs):
@@ -51,6 +51,22 @@ def test_an_episode_does_not_depend_on_its_neighbours():
     for field in ("seed", "length", "reward_sum", "terminal", "obs", "action", "reward"):
         np.testing.assert_array_equal(getattr(many, field)[298:], getattr(few, field))
     assert many.length.min() > 0 and len(np.unique(many.obs[:, 0], axis=0)) == 300
+
+
+def test_policies_side_by_side_play_what_they_play_alone():
+    """Three of 50 episodes each, in 17 lanes each that are refilled."""
+    task, seed = tasks.make("hopper", "c"), seeds("select", "test", 50)
+
+    def act(scale, obs, keys):
+        return jnp.tanh(obs[:, :3] * scale) + 0.1 * jax.vmap(lambda key: jax.random.uniform(key, 3))(keys)
+
+    scales = jnp.array([-1.0, 0.1, 2.0])
+    together = rollout(task, side_by_side(act), scales, np.tile(seed, (3, 1)))
+    assert len(np.unique(together.reward_sum)) > 100
+    for i, scale in enumerate(scales):
+        alone = rollout(task, act, scale, seed)
+        for field in ("seed", "length", "reward_sum", "terminal", "initial_state"):
+            np.testing.assert_allclose(getattr(together, field)[50 * i : 50 * i + 50], getattr(alone, field), rtol=1e-5)
 
 
 def test_starts_have_the_bits_of_a_program_fully_optimised():

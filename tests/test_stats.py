@@ -119,6 +119,32 @@ def test_coverage():
     assert plain < widened < welch
 
 
+def test_no_interval_is_narrower_than_its_episodes():
+    """Two seeds of 4 episodes that agree by chance; their mean has variance 0.1^2, its episodes' 20 / 3 / 4."""
+    alike = np.array([[0.0, 2.0, 4.0, 6.0], [0.2, 2.2, 4.2, 6.2]])
+    reach = scipy.stats.t.ppf(0.975, 1) * math.sqrt(20 / 3 / 4)
+    np.testing.assert_allclose(stats.interval([alike]), [3.1, 3.1 - reach, 3.1 + reach, 2])
+    apart = alike + np.array([[0.0], [100.0]])  # here the seeds tell more
+    np.testing.assert_allclose(stats.interval([apart]), stats.interval([apart.mean(1)]))
+    opposed = np.array([[0.0, 1.0], [1.0, 0.0]])  # their means over seeds do not vary
+    np.testing.assert_allclose(stats.interval([opposed]), [0.5, 0.5, 0.5, 2])
+    seeds = alike.mean(1)
+    assert stats.difference([seeds], [seeds + 1])[1] < 0.05 and stats.difference([alike], [alike + 1])[1] > 0.5
+    assert stats.minimal_detectable_difference([alike]) > 10 * stats.minimal_detectable_difference([seeds])
+
+
+@pytest.mark.parametrize(("seeds", "at_most"), [(2, 0.94), (5, 0.85)])
+def test_coverage_where_seeds_share_their_episodes(seeds, at_most):
+    """Luck that all seeds share is in no difference between them."""
+    rng, covered = RNG(20), []
+    for _ in range(2000):
+        episodes = rng.normal(size=(1, 50)) + rng.normal(size=(seeds, 50)) + rng.normal(0, 0.1, (seeds, 1))
+        ends = [stats.interval([of])[1:3] for of in (episodes, episodes.mean(1))]
+        covered.append([low <= 0 <= high for low, high in ends])
+    with_them, without = np.mean(covered, 0)
+    assert without < at_most and with_them > 0.94
+
+
 def test_difference_keeps_its_level():
     """Two methods alike in the mean, of different noise and numbers of seeds: called different once in 20 times."""
     rng = RNG(9)
@@ -228,7 +254,9 @@ def result(method, task, dataset, quality, score, **changes):
         "teacher_nll": 0.0,
         "raw": {},
     }
-    return Result(method=method, task=task, dataset=dataset, quality=quality, score=score, **values | changes)
+    return Result(
+        method=method, task=task, dataset=dataset, quality=quality, episodes=score[:, None], **values | changes
+    )
 
 
 QUALITIES = {"hopper": (0.1, 0.5, 0.9), "ant": (0.0, 0.2, 0.4)}
@@ -330,7 +358,7 @@ def test_missing_cells_come_last():
 def test_numbers_of_seeds_may_differ():
     """Within a task, as many as all its datasets have; the rest counts in the cells."""
     own = results("awr", 0.1, 0.3, 0.8, tasks=["hopper"]) + results("awr", 0.4, 0.6, 0.8, tasks=["ant"])
-    own[0] = own[0]._replace(score=own[0].score[:2])
+    own[0] = own[0]._replace(episodes=own[0].episodes[:2])
     (row,) = stats.summarise(own)
     np.testing.assert_allclose(row.score, stats.interval([np.array([0.1, 0.3]), np.array([0.4, 0.6, 0.8])]))
     assert (row.per_task["hopper"].seeds, row.per_task["ant"].seeds, row.score.seeds) == (2, 3, 2)

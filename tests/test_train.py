@@ -241,6 +241,21 @@ def test_a_diverged_lane_is_a_row_of_the_result(tmp_path, capsys):
     assert "random-n5-learning_rate-1e+30-seed-0: diverged at update" in capsys.readouterr().out
 
 
+def test_an_accelerator_evaluates_all_lanes_together(tmp_path, monkeypatch):
+    """And gives what a CPU gives of one after the other, but where rounding draws another action."""
+    config = small("bc", out=tmp_path, **TINY | {"dataset": ("random-n5", "expert-n2"), "eval_episodes": 9})
+    run = train.Run(config, module("bc").make)
+    run.states, run.diverged[1] = run.program.init(), 3
+    in_turn = run.evaluate(7)
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    together = run.evaluate(7)
+    for row in run.evaluations:
+        assert [returns and len(returns) for returns in row["returns"]] == [9, None, 9, 9]
+    first, second = (np.array([r for r in row["returns"] if r]) for row in run.evaluations)
+    assert (np.abs(first - second) < 0.02).mean() > 0.6 and len(np.unique(first)) > 20
+    assert np.isnan(together).tolist() == np.isnan(in_turn).tolist() == [False, True, False, False]
+
+
 def test_another_loss_is_another_run(tmp_path):
     """A method's file that has changed, wherever it is, is not taken for the one that made what is there."""
     source = (REPO / "algorithms" / "bc.py").read_text()

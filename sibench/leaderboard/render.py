@@ -225,7 +225,7 @@ def _cell(cell: Cell, result: Result, clone: Result | None) -> dict[str, Any]:
         "task": result.task,
         "quality": result.quality,
         "scores": [round(float(score), 5) for score in result.score],
-        "improvement": stats.interval([result.improvement])._asdict(),
+        "improvement": stats.interval([result.gains])._asdict(),
         "nll": float(result.nll.mean()),
         "bc_nll": float(clone.nll.mean()) if clone else None,
         "teacher_nll": result.teacher_nll,

@@ -5,6 +5,8 @@ import importlib
 import pkgutil
 import re
 
+import numpy as np
+
 from sibench import physics  # first of all: it imports MuJoCo with few and clear words
 from sibench.assets import references
 from sibench.errors import UserError, unknown
@@ -48,7 +50,7 @@ def task_type(name: str) -> type[Task]:
     return _registry()[name]
 
 
-def quality(name: str, mean_return: float) -> float | None:
+def quality(name: str, mean_return: float | np.ndarray) -> float | np.ndarray | None:
     """Where a return lies between random (0) and expert (1); None for a task without reference returns."""
     measured = references(name)
     if measured is None:
