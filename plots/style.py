@@ -360,7 +360,7 @@ def panels(
     figure, axes = plt.subplots(
         rows,
         columns * len(widths),
-        figsize=(_width(columns), height * rows + 0.7),
+        figsize=(_width(columns), height * rows + (0.7 if rows > 1 else 1.6)),  # one row has all that is around it
         squeeze=False,
         sharey=True,
         width_ratios=[*widths] * columns,
