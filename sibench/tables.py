@@ -126,7 +126,7 @@ def levels(results: list) -> str:
     from sibench.evidence import converged_places, place
 
     by_quality = sorted(results, key=lambda r: (r.task, r.quality))
-    columns = dict.fromkeys((r.task, r.dataset, round(r.quality, 2)) for r in by_quality)
+    columns = dict.fromkeys((r.task, r.dataset, round(r.quality, 2) + 0.0) for r in by_quality)
     good = converged_places(results)
     unlearned = {(r.task, r.dataset) for r in results if r.method == "bc" and place(r) not in good}
     heads = (f"{t} {d}, {quality}" + " (BC not converged)" * ((t, d) in unlearned) for t, d, quality in columns)
