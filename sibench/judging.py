@@ -257,7 +257,8 @@ def share(words: str, needs: Sequence[Need], of: Callable, at_least: float = 0.0
         low = truths.count(True) / len(truths)
         high = low + truths.count(None) / len(truths)
         held = low >= at_least and high <= at_most
-        failed = high < at_least or low > at_most
+        seldom = stats.wilson(truths.count(True), len(truths))[0]  # one of six does not refute that it is rare
+        failed = high < at_least or min(low, seldom) > at_most
         return True if held else False if failed else None, f"{truths.count(True)} of {len(truths)}"
 
     limit = "all" if at_least == 1 else f"at least {at_least:.0%}" if at_least else f"at most {at_most:.0%}"

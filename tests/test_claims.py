@@ -115,6 +115,12 @@ def test_what_is_so_in_every_cell_is_not_certain(tmp_path):
     assert measured == f"1.00 [{stats.wilson(num, num)[0]:.2f}, 1.00]" and num > 5
 
 
+@pytest.mark.parametrize(("num", "truth"), [(0, True), (1, None), (4, False)])
+def test_one_of_six_does_not_refute_that_it_is_rare(num, truth):
+    told = judging.share("cells", [], lambda _: [True] * num + [False] * (6 - num), at_most=0.1).judge([])
+    assert told == (truth, f"{num} of 6")
+
+
 def test_three_rounds_say_nothing_of_twenty(tmp_path):
     synthetic.write(tmp_path, "self-improve", seeds=3, noise=0.002)
     found = judging.read(["self-improve"], tmp_path)
