@@ -162,7 +162,7 @@ _suites = (
     Suite(
         "small-halfcheetah",
         "the same on a third, with the paper's networks, as smaller clones fall short of their data: halfcheetah",
-        grid(("halfcheetah",), MAIN, ladder(5, 20, 50, 100, 1000)),
+        grid(("halfcheetah",), MAIN, ladder(1, 5, 20, 50, 100, 1000)),
         WIDE | {"hidden": (512, 512)},
     ),
     Suite(
