@@ -17,11 +17,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from sibench.cameras import FRAMES
+from sibench.cameras import FRAMES, NUM_BYTES
 from sibench.data import Dataset, observation_index
 from sibench.data.pixels import Pixels, kept
 from sibench.data.pixels import join as join_pixels
 from sibench.networks import Stats
+
+SHIFT = 4
+"""Pixels by which a frame is moved at most, anew whenever a learner draws it: few episodes are soon known by heart."""
 
 
 class Stretch(NamedTuple):
@@ -81,7 +84,7 @@ class Batch(NamedTuple):
 def sample(source: Source, num: int, key: jax.Array) -> Batch:
     """Steps, uniformly, with replacement."""
     own = source.stretch
-    return _steps(source, own.first_step + jax.random.randint(key, (num,), 0, own.num_steps))
+    return _steps(source, own.first_step + jax.random.randint(key, (num,), 0, own.num_steps), key)
 
 
 def sample_pairs(source: Source, num: int, key: jax.Array) -> tuple[Batch, jax.Array]:
@@ -89,23 +92,41 @@ def sample_pairs(source: Source, num: int, key: jax.Array) -> tuple[Batch, jax.A
     own = source.stretch
     first, size = own.first_step - own.first_episode, own.num_steps - own.num_episodes
     step = source.inner[first + jax.random.randint(key, (num,), 0, size)]
-    return _steps(source, step), source.observations[source.start[step] + 2]
+    return _steps(source, step, key), _look(source, source.start[step] + 2, key, 2)
 
 
 def sample_openings(source: Source, num: int, key: jax.Array) -> jax.Array:
     """First observations of episodes, [B, O]."""
     own = source.stretch
     episode = own.first_episode + jax.random.randint(key, (num,), 0, own.num_episodes)
-    return source.observations[source.opening[episode]]
+    return _look(source, source.opening[episode], key)
 
 
-def _steps(source: Source, step: jax.Array) -> Batch:
+def _look(source: Source, index: jax.Array, key: jax.Array, number: int = 0) -> jax.Array:
+    """Observations, [B, O]; those with frames a little shifted, by draws of their own from the key of `index`."""
+    rows = source.observations[index]
+    if not isinstance(source.observations, Stored):
+        return rows
+    return shifted(rows, jax.random.fold_in(key, 2 + number))  # 0 and 1 are what `randint` has split this key into
+
+
+def shifted(rows: jax.Array, key: jax.Array) -> jax.Array:
+    """Each frame moved by up to `SHIFT` pixels down or up and sideways, its edges repeated (DrQ, arXiv 2004.13649)."""
+    frames = rows[:, -NUM_BYTES:].reshape(-1, *FRAMES)
+    corner = jax.random.randint(key, (*frames.shape[:2], 2), 0, 2 * SHIFT + 1)
+    padded = jnp.pad(frames, ((0, 0), (0, 0), (SHIFT, SHIFT), (SHIFT, SHIFT), (0, 0)), "edge")
+    crop = jax.vmap(jax.vmap(lambda frame, at: jax.lax.dynamic_slice(frame, (*at, 0), FRAMES[1:])))
+    frames = crop(padded, corner)
+    return jnp.concatenate([rows[:, :-NUM_BYTES], frames.reshape(len(rows), -1)], axis=-1)
+
+
+def _steps(source: Source, step: jax.Array, key: jax.Array) -> Batch:
     obs = source.start[step]
     return Batch(
-        obs=source.observations[obs],
+        obs=_look(source, obs, key),
         action=None if source.action is None else source.action[step],
         reward=None if source.reward is None else source.reward[step],
-        next_obs=source.observations[obs + 1],
+        next_obs=_look(source, obs + 1, key, 1),
         terminal=source.terminal[step],
     )
 

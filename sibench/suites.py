@@ -129,17 +129,6 @@ QUICK = SMALL | {
     "final_episodes": 50,
 }
 
-IMAGE = SMALL | {
-    "batch_size": 64,
-    "learning_rate": 1e-3,
-    "steps": 5000,
-    "log_every": 250,
-    "seeds": 2,
-    "evals": 1,
-    "eval_episodes": 2,
-    "final_episodes": 50,
-}
-
 _suites = (
     Suite(
         "quick",
@@ -243,8 +232,18 @@ _suites = (
     Suite(
         "small-manipulation-images",
         "the same through two cameras: lift",
-        grid(("lift-image",), ("bc", "vfo-bin"), ("bc-5-n100", "bc-20-n100")),
-        IMAGE | {"target_every": 200},  # run before 25 copies were seen to be too few (RESULTS.md)
+        grid(("lift-image",), ("bc", "vfo-bin", "awr"), ("bc-5-n400",)),
+        SMALL
+        | {
+            "hidden": (256, 256),
+            "batch_size": 64,
+            "steps": 20_000,
+            "target_every": 50,
+            "seeds": 2,
+            "evals": 1,
+            "eval_episodes": 2,
+            "final_episodes": 100,
+        },
     ),
     Suite(
         "sibench",

@@ -381,9 +381,15 @@ def test_rows_that_stay_are_drawn_once(drawing):
 # --- learners ---------------------------------------------------------------------------------------------------------
 
 
+def movement(frame: np.ndarray, of: np.ndarray) -> tuple[int, int]:
+    """By how many pixels a frame is another one moved, with its edges repeated."""
+    padded = np.pad(of, ((4, 4), (4, 4), (0, 0)), "edge")
+    return next((y, x) for y in range(9) for x in range(9) if np.array_equal(frame, padded[y : y + 84, x : x + 84]))
+
+
 @pytest.mark.parametrize("room", [0, pixels.KEPT])
 def test_a_batch_has_the_frames_of_its_steps(room, here, monkeypatch):
-    """Of both datasets of two lanes, inside a compiled function; whether or not frames are kept in memory."""
+    """Of both datasets of two lanes, inside a compiled function, each a little moved; kept in memory or not."""
     monkeypatch.setattr(pixels, "KEPT", room)
     names = ("bc-20-n3", "expert-n4")
     datasets = [sibench.load_privileged(f"lift-image/{name}") for name in names]
@@ -400,7 +406,8 @@ def test_a_batch_has_the_frames_of_its_steps(room, here, monkeypatch):
         for rows, at in ((batch.obs, index), (batch.next_obs, index + 1)):
             numbers, frames = cameras.unpack(np.asarray(rows))
             assert np.array_equal(numbers, dataset.observations[at])
-            assert np.array_equal(frames, dataset.pixels[at])
+            both = zip(frames.reshape(-1, *FRAMES[1:]), dataset.pixels[at].reshape(-1, *FRAMES[1:]), strict=True)
+            assert len({movement(*pair) for pair in both}) > 10, "frames are not moved each by itself"
 
 
 def test_a_learner_from_frames_to_a_result(here, tmp_path, monkeypatch):
