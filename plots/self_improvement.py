@@ -1,4 +1,4 @@
-"""Self-improvement, iteration by iteration, of all methods (figure 14 of the paper).
+"""Self-improvement, iteration by iteration, of all methods (figures 7 and 14 of the paper).
 
 python plots/self_improvement.py    draws plots/self_improvement-<suite>.png and .svg for every suite in results
 """

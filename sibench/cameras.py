@@ -53,19 +53,23 @@ class Painter:
     """One process that draws. It is started when it is needed, and once more if it dies or hangs."""
 
     patience = 300
-    """Seconds for what takes one or two."""
+    """Seconds for what takes ten at most."""
+    most = 500
+    """Observations in one request: the time of a whole one says nothing of whether the process is alive."""
 
     def __init__(self, model: Any, gl: str):
         self.model, self.gl, self.process, self.lock = model, gl, None, threading.Lock()
 
     def draw(self, qpos: np.ndarray) -> np.ndarray:
         """[N, nq] -> [N, 2, 84, 84, 3]"""
+        frames = np.empty((len(qpos), *FRAMES), np.uint8)
         with self.lock:
-            return self._draw(qpos)
+            for first in range(0, len(qpos), self.most):
+                some = slice(first, first + self.most)
+                frames[some] = self._draw(qpos[some])
+        return frames
 
     def _draw(self, qpos: np.ndarray) -> np.ndarray:
-        if not len(qpos):
-            return np.zeros((0, *FRAMES), np.uint8)
         for attempt in range(2):
             hung = threading.Timer(self.patience, lambda: self.process and self.process.kill())
             hung.daemon = True

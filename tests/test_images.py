@@ -17,12 +17,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from conftest import MANIPULATION, REPO, command
-from learners import module, small
+from learners import FILES, module, small
 
 import sibench
 from sibench import cameras, cli, heldout, policies, tasks
 from sibench import data as data_module
-from sibench.batches import make_data, sample
+from sibench.batches import make_data, sample, shifted
 from sibench.cameras import FRAMES, NUM_BYTES
 from sibench.data import Dataset, interop, pixels, storage
 from sibench.data.collect import build, player, statistics
@@ -306,6 +306,16 @@ def test_a_painter_that_hangs_is_replaced(drawing, monkeypatch):
     assert np.array_equal(task.frames(whole), expected)
 
 
+def test_much_is_asked_of_a_painter_in_pieces(drawing, monkeypatch):
+    """So that one which needs long for much is not taken for one that hangs."""
+    task, whole = tasks.make("lift-image", "c"), fresh("lift")
+    painter, asked = cameras.studio(task.model).painters[0], []
+    expected = painter.draw(joints(whole)[[0, 1, 0, 1, 1]])
+    monkeypatch.setattr(painter, "most", 2, raising=False)
+    monkeypatch.setattr(painter, "_draw", lambda qpos, draw=painter._draw: asked.append(len(qpos)) or draw(qpos))
+    assert np.array_equal(painter.draw(joints(whole)[[0, 1, 0, 1, 1]]), expected) and asked == [2, 2, 1]
+
+
 def test_a_painter_that_hangs_while_it_starts_is_told(monkeypatch):
     """It does not read its model, which is more than a pipe holds; nobody waits for the timer afterwards."""
     popen = subprocess.Popen
@@ -408,6 +418,36 @@ def test_a_batch_has_the_frames_of_its_steps(room, here, monkeypatch):
             assert np.array_equal(numbers, dataset.observations[at])
             both = zip(frames.reshape(-1, *FRAMES[1:]), dataset.pixels[at].reshape(-1, *FRAMES[1:]), strict=True)
             assert len({movement(*pair) for pair in both}) > 10, "frames are not moved each by itself"
+
+
+def test_frames_are_moved_everywhere_and_anew():
+    """By every number of pixels up to four, each frame by itself; the numbers beside them are not touched."""
+    rng = np.random.default_rng(0)
+    row = cameras.pack(rng.normal(size=9).astype(np.float32), rng.integers(0, 256, FRAMES, np.uint8))
+    numbers, frames = cameras.unpack(row)
+    moves = []
+    for key in jax.random.split(jax.random.key(1)):
+        found = [cameras.unpack(np.asarray(one)) for one in shifted(jnp.tile(row, (40, 1)), key)]
+        assert all(np.array_equal(beside, numbers) for beside, _ in found)
+        moves.append([[movement(*pair) for pair in zip(seen, frames, strict=True)] for _, seen in found])
+    moves = np.array(moves)  # [key, row, camera, axis]
+    assert set(moves[..., 0].ravel()) == set(moves[..., 1].ravel()) == set(range(9))
+    for other in (moves[:, :, ::-1], moves[::-1], moves[..., ::-1]):  # camera, key, axis
+        assert (moves == other).mean() < 0.3
+
+
+@pytest.mark.parametrize("name", [file.stem for file in FILES if file.stem not in ("bc", "nce")])
+def test_every_learner_but_nce_takes_frames(name, here, tmp_path):
+    config = small(name, task="lift-image", dataset=("bc-20-n3",), expert="expert-n4", demos=2, seeds=1, out=tmp_path)
+    run = Run(config, module(name).make)
+    states = run.program.init()
+    before = jax.tree.map(np.array, jax.tree.leaves(run.program.policy(states, 0).params))
+    for phase, num in (("pretrain", run.algorithm.num_pretrain), ("update", 2)):
+        if num:
+            states, metrics, diverged = run.program.chunk(phase, states, 0, num)
+            assert all(np.isfinite(values).all() for values in metrics.values()) and diverged.min() > num
+    after = jax.tree.leaves(run.program.policy(states, 0).params)
+    assert any(not np.array_equal(a, b) for a, b in zip(before, after, strict=True))
 
 
 def test_a_learner_from_frames_to_a_result(here, tmp_path, monkeypatch):
