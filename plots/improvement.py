@@ -1,4 +1,4 @@
-"""Improvement over the data against the quality of the data (figures 2 to 5 of the paper).
+"""Improvement over the data against the quality of the data (figures 2, 3, 4 and 5 of the paper).
 
 python plots/improvement.py    draws plots/improvement-<suite>.png and .svg for every suite in results
 """

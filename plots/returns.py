@@ -1,4 +1,4 @@
-"""What a method makes of data, against the quality of the data: the absolute form (figures 10 to 13 of the paper).
+"""What a method makes of data, against the quality of the data: absolute (figures 10, 11, 12 and 13 of the paper).
 
 python plots/returns.py    draws plots/returns-<suite>.png and .svg for every suite in results
 """
