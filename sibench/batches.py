@@ -92,7 +92,7 @@ def sample_pairs(source: Source, num: int, key: jax.Array) -> tuple[Batch, jax.A
     own = source.stretch
     first, size = own.first_step - own.first_episode, own.num_steps - own.num_episodes
     step = source.inner[first + jax.random.randint(key, (num,), 0, size)]
-    return _steps(source, step, key), _look(source, source.start[step] + 2, key, 2)
+    return _steps(source, step, key), _look(source, source.start[step] + 2, key)
 
 
 def sample_openings(source: Source, num: int, key: jax.Array) -> jax.Array:
@@ -102,12 +102,15 @@ def sample_openings(source: Source, num: int, key: jax.Array) -> jax.Array:
     return _look(source, source.opening[episode], key)
 
 
-def _look(source: Source, index: jax.Array, key: jax.Array, number: int = 0) -> jax.Array:
-    """Observations, [B, O]; those with frames a little shifted, by draws of their own from the key of `index`."""
+def _look(source: Source, index: jax.Array, key: jax.Array) -> jax.Array:
+    """Observations, [B, O]; those with frames a little shifted, the moments of one step alike.
+
+    Were each shifted by itself, a difference of their values, which a low temperature makes much of, would be noise.
+    """
     rows = source.observations[index]
     if not isinstance(source.observations, Stored):
         return rows
-    return shifted(rows, jax.random.fold_in(key, 2 + number))  # 0 and 1 are what `randint` has split this key into
+    return shifted(rows, jax.random.fold_in(key, 2))  # 0 and 1 are what `randint` has split this key into
 
 
 def shifted(rows: jax.Array, key: jax.Array) -> jax.Array:
@@ -126,7 +129,7 @@ def _steps(source: Source, step: jax.Array, key: jax.Array) -> Batch:
         obs=_look(source, obs, key),
         action=None if source.action is None else source.action[step],
         reward=None if source.reward is None else source.reward[step],
-        next_obs=_look(source, obs + 1, key, 1),
+        next_obs=_look(source, obs + 1, key),
         terminal=source.terminal[step],
     )
 

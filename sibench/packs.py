@@ -14,12 +14,12 @@ from typing import Any
 import jax
 
 import sibench
-from sibench import provenance, results, suites
+from sibench import batches, provenance, results, suites
 from sibench.algorithm import RunConfig, Spec, tuned
 from sibench.data import storage
 from sibench.data.collect import check_recipe, parts
 from sibench.errors import UserError
-from sibench.ids import parse_id
+from sibench.ids import has_frames, parse_id
 from sibench.physics import pick_engine
 from sibench.suites import METHODS, Cell
 from sibench.timings import Timing, guess, timings
@@ -205,6 +205,8 @@ def recipe(cell: Cell, options: RunConfig, suite: suites.Suite) -> dict[str, Any
         "method": provenance.program_sha256(CHECKOUT / "algorithms" / f"{file}.py"),
         "versions": moving | {"sibench": sibench.__version__},
     }
+    if has_frames(cell.task):
+        made_of["frames"] = provenance.program_sha256(Path(batches.__file__))  # how they are shifted
     return json.loads(json.dumps(made_of, default=str))
 
 

@@ -239,7 +239,7 @@ _suites = (
             "batch_size": 64,
             "steps": 20_000,
             "target_every": 50,
-            "seeds": 2,
+            "seeds": 4,
             "evals": 1,
             "eval_episodes": 2,
             "final_episodes": 100,
