@@ -23,7 +23,7 @@ from sibench.batches import Data, make_data
 from sibench.data import load_privileged, storage
 from sibench.errors import UserError
 from sibench.evaluation import evaluate, policy_act
-from sibench.heldout import held_out
+from sibench.heldout import HeldOut, held_out
 from sibench.ids import has_frames
 from sibench.lanes import NEVER, Lane, Program, cell_name, lanes_of
 from sibench.logs import Log
@@ -205,26 +205,32 @@ class Run:
     def judge(self, stop: threading.Event) -> None:
         """Store every lane's policy, play its final episodes, and write one result for each cell."""
         rows: dict[str, list[dict]] = {cell: [] for cell in self.cells}
-        with self.timed("evaluate"):
-            self.held_out = {name: held_out(self.task, self.datasets[name].card) for name in self.config.dataset}
-        for index, lane in enumerate(self.lanes):
-            if stop.is_set():
-                raise KeyboardInterrupt
-            curve = [{"updates": e["updates"], "returns": e["returns"][index]} for e in self.evaluations]
-            row = {"seed": lane.seed, "status": "finished", "evaluations": curve}
-            policy = self.program.policy(self.states, index)
-            finite = all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(policy.params))
-            if self.diverged[index] != NEVER or not finite:
-                row |= {"status": "diverged", "diverged_at": int(min(self.diverged[index], self.total))}
-            else:
-                row |= self.final(index, policy)
-            rows[cell_name(self.config, lane)].append(row)
+        teacher_nll = {}
+        for name in self.config.dataset:  # one after the other: frames are large
+            with self.timed("evaluate"):
+                teacher = held_out(self.task, self.datasets[name].card)
+            teacher_nll[name] = teacher and teacher.teacher_nll
+            for index, lane in enumerate(self.lanes):
+                if stop.is_set():
+                    raise KeyboardInterrupt
+                if lane.dataset == name:
+                    rows[cell_name(self.config, lane)].append(self.row(index, teacher))
         for cell, file in zip(self.cells, self.results, strict=True):
             lane = next(lane for lane in self.lanes if cell_name(self.config, lane) == cell)
-            files.write_atomic(file, files.to_json(self.result(lane, rows[cell])))
+            files.write_atomic(file, files.to_json(self.result(lane, rows[cell], teacher_nll[lane.dataset])))
             print(file)
 
-    def final(self, index: int, policy: policies.Policy) -> dict[str, Any]:
+    def row(self, index: int, teacher: HeldOut | None) -> dict[str, Any]:
+        """Of a lane."""
+        curve = [{"updates": e["updates"], "returns": e["returns"][index]} for e in self.evaluations]
+        row = {"seed": self.lanes[index].seed, "status": "finished", "evaluations": curve}
+        policy = self.program.policy(self.states, index)
+        finite = all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(policy.params))
+        if self.diverged[index] != NEVER or not finite:
+            return row | {"status": "diverged", "diverged_at": int(min(self.diverged[index], self.total))}
+        return row | self.final(index, policy, teacher)
+
+    def final(self, index: int, policy: policies.Policy, teacher: HeldOut | None) -> dict[str, Any]:
         """The final episodes of a lane; played once, also if the run is killed while others are."""
         where = self.folder / self.lane_names[index]
         card = {"task": self.task.id, "algorithm": self.algorithm.name, "lane": self.lanes[index]._asdict()}
@@ -239,7 +245,7 @@ class Run:
                 "returns": np.round(judged.returns, 3).tolist(),
                 "lengths": judged.lengths.tolist(),
                 "num_nonfinite": judged.num_nonfinite,
-                "nll": None if (other := self.held_out[self.lanes[index].dataset]) is None else other.nll(policy),
+                "nll": teacher and teacher.nll(policy),
             }
             if judged.progress is not None:
                 known["progress"] = np.round(judged.progress, 3).tolist()
@@ -248,19 +254,18 @@ class Run:
         print(f"{where}: return {mean:.4g} +- {std:.3g} of {len(known['returns'])}", flush=True)
         return known
 
-    def result(self, lane: Lane, rows: list[dict]) -> dict[str, Any]:
+    def result(self, lane: Lane, rows: list[dict], teacher_nll: float | None) -> dict[str, Any]:
         """All that is known of one cell."""
         config = self.config
         settings = {name: str(v) if isinstance(v, Path) else v for name, v in dataclasses.asdict(config).items()}
         settings |= {config.swept: lane.swept} if config.sweep else {}
-        teacher = self.held_out[lane.dataset]
         return {
             "format": results.FORMAT,
             "algorithm": self.algorithm.name,
             "privileges": list(self.algorithm.privileges),
             "task": self.task.id,
             "engine": self.task.backend,
-            "dataset": self.describe(lane.dataset) | {"teacher_nll": teacher and teacher.teacher_nll},
+            "dataset": self.describe(lane.dataset) | {"teacher_nll": teacher_nll},
             "expert": self.describe("expert demonstrations") | {"demos": config.demos},
             "num_pretrain": self.algorithm.num_pretrain,
             "config": settings,

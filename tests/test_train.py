@@ -231,6 +231,30 @@ def test_sweeps_and_datasets_make_cells(tmp_path):
     assert len({result["dataset"]["content_sha256"] for result in results}) == 2
 
 
+def test_steps_are_held_out_of_one_dataset_at_a_time(tmp_path, monkeypatch):
+    """Frames are large. Each lane is judged by those of its own dataset."""
+    events, held_out, final = [], train.held_out, train.Run.final
+
+    def play(task, card):
+        events.append((card["id"], played := held_out(task, card)))
+        return played
+
+    def judge(run, index, policy, teacher):
+        events.append((run.datasets[run.lanes[index].dataset].card["id"], teacher))
+        return final(run, index, policy, teacher)
+
+    monkeypatch.setattr(train, "held_out", play)
+    monkeypatch.setattr(train.Run, "final", judge)
+    names = ("random-n5", "random-n6")
+    train.train(small("bc", out=tmp_path, **TINY | {"dataset": names, "seeds": 2}), module("bc").make)
+    (one, first), (two, second) = events[0], events[3]
+    assert one != two and first.teacher_nll and second.teacher_nll and first is not second
+    assert [(id, teacher is first, teacher is second) for id, teacher in events] == [
+        *[(one, True, False)] * 3,
+        *[(two, False, True)] * 3,
+    ]
+
+
 def test_a_diverged_lane_is_a_row_of_the_result(tmp_path, capsys):
     config = small("bc", out=tmp_path, **TINY | {"seeds": 1})
     config = dataclasses.replace(config, sweep=("learning_rate", "0.001", "1e30"))
