@@ -103,7 +103,7 @@ def main(config: Config) -> None:
     with files.sole_user(folder):
         free = ("num_updates", "checkpoint_every", "reference_episodes", "out", "ship")  # a run may be made longer
         settings = {name: value for name, value in asdict(config).items() if name not in free}
-        run = provenance.start_run(folder, settings | {"engine": task.backend}, same_code=True)
+        run = provenance.start_run(folder, settings | {"engine": task.backend})
         if task.script:
             act, params, _ = player(task, "expert")
             found, names = {"stochastic": judge(config, task, act, params)}, []

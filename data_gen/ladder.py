@@ -80,7 +80,7 @@ def main(config: Config) -> None:
         free = ("levels", "checkpoint_every", "eval_episodes", "out", "ship")
         settings = {name: value for name, value in asdict(config).items() if name not in free}
         settings |= {"engine": task.backend, "demonstrations_from": demos.content_sha256}
-        run = provenance.start_run(folder, settings, same_code=True)
+        run = provenance.start_run(folder, settings)
         # on a CPU lanes cost what they cost one after the other, and one at a time there is something to show sooner
         together = config.updates if jax.default_backend() == "gpu" else lambda level: level
         for _, levels in itertools.groupby(sorted(config.levels), together):

@@ -61,12 +61,14 @@ def main(config: Config, words: list[str]) -> None:
     settings = {name: value for name, value in dataclasses.asdict(options).items() if name not in FREE}
     settings |= {"algorithm": name, "episodes": config.episodes, "start": config.start, "engine": task.backend}
     digest = hashlib.sha256(json.dumps([str(folder.resolve()), settings], default=str).encode()).hexdigest()[:8]
-    data, rounds, chain = [config.start] * options.seeds, [], []
+    data, rounds, chain, plays = [config.start] * options.seeds, [], [], {}
     with files.sole_user(folder):
-        provenance.start_run(folder, settings, same_code=True)
+        provenance.start_run(folder, settings)
         for iteration in range(config.iterations):
             kept = folder / f"iteration-{iteration}.json"
             if not kept.exists():
+                for one in set(data) - {config.start}:
+                    collect(*play_of(config, options, task, folder, *plays[one]))  # if it is gone since
                 prefix = f"self-{name}-{config.start}-{digest}-i{iteration + 1}"
                 row = improve(config, options, module.make, task, folder, iteration, data, prefix)
                 files.write_atomic(kept, files.to_json(row))
@@ -77,6 +79,9 @@ def main(config: Config, words: list[str]) -> None:
             chain.append(row)
             if config.drop_data:
                 drop(folder, [f"{task.name}/{one}" for one in set(data) - {config.start, *row["next_data"]}])
+            for index, one in enumerate(row["next_data"]):
+                if one != data[index]:
+                    plays[one] = iteration, index, data[index], one
             data = row["next_data"]
         files.write_atomic(folder / "chain.json", files.to_json(whole(rounds, chain)))
         print(folder / "chain.json")
@@ -112,11 +117,9 @@ def improve(config: Config, options, make, task, folder, iteration: int, data: l
             next_data.append(data[index])
             scores.append(0.0)
             continue
-        (policy,) = out.glob(f"{task.name}/*/{data[index]}-seed-{lane['seed']}/policy.json")
         next_data.append(f"{prefix}-s{index}" + (f"-n{config.episodes}" if config.episodes != EPISODES else ""))
         scores.append(tasks.quality(task.name, sum(lane["returns"]) / len(lane["returns"])))
-        seeds = f"collect/{task.id}/iteration-{iteration + 1}-seed-{index}"
-        collect(task, policy.with_suffix("").resolve(), next_data[-1], seeds, config.episodes)
+        collect(*play_of(config, options, task, folder, iteration, index, data[index], next_data[-1]))
     return {
         "iteration": iteration,
         "data": data,
@@ -127,6 +130,14 @@ def improve(config: Config, options, make, task, folder, iteration: int, data: l
         "next_data": next_data,
         "result": results[0] | {"lanes": list(lanes)},
     }
+
+
+def play_of(config: Config, options, task, folder, iteration: int, index: int, data: str, name: str) -> tuple:
+    """How the policy that a seed learned from `data` in an iteration makes the dataset `name`."""
+    seed = options.seed + 1000 * iteration + index
+    (policy,) = folder.glob(f"iteration-{iteration}/{task.name}/*/{data}-seed-{seed}/policy.json")
+    seeds = f"collect/{task.id}/iteration-{iteration + 1}-seed-{index}"
+    return task, policy.with_suffix("").resolve(), name, seeds, config.episodes
 
 
 def drop(folder, datasets: list[str]) -> None:

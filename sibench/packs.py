@@ -40,6 +40,7 @@ class Pack:
     recipes: list[dict[str, Any]]  # what the result of each cell is made of; {} for data that is not there yet
     folder: Path
     seconds: float | None  # how long it may take, if something like it was run before
+    programs: str  # by which it was planned
     iterations: int = 1  # of self-improvement
 
     @property
@@ -63,11 +64,13 @@ class Pack:
     def done(self) -> int:
         """Updates so far, of any of its lanes: they go forward together."""
         whole = len(list(self.folder.glob("*/*/iteration-*.json")))
+        rounds = self.folder.glob(f"*/*/iteration-{whole}") if whole else [self.folder]
+        last = 0
         with contextlib.suppress(ValueError, IndexError, KeyError, OSError):
-            newest = max(self.folder.rglob("metrics.jsonl"), key=lambda file: file.stat().st_mtime)
+            files = [file for folder in rounds for file in folder.rglob("metrics.jsonl")]
+            newest = max(files, key=lambda file: file.stat().st_mtime)
             last = json.loads(newest.read_text().splitlines()[-1])["updates"]
-            return min(self.updates, whole * self.updates // self.iterations + last)
-        return 0
+        return min(self.updates, whole * self.updates // self.iterations + last)
 
 
 def updates_of(method: str, config: RunConfig) -> int:
@@ -156,7 +159,10 @@ def make_pack(config, suite: suites.Suite, cells: list[Cell], known: list[Timing
     sweep = [(name, *map(str, of)) for name, of in values.items() if len(of) > 1]
     datasets = tuple(dict.fromkeys(cell.dataset for cell in cells))
     options = dataclasses.replace(each[0], dataset=datasets, build=True, sweep=sweep[0] if sweep else ())
-    digest = hashlib.sha256(json.dumps([recipes, provenance.programs_sha256()], default=str).encode()).hexdigest()[:10]
+    options = dataclasses.replace(options, engine=pick_engine(options.engine))  # of this machine, wherever it is run
+    programs = provenance.programs_sha256()
+    made_by = [recipes, programs, provenance.versions()]
+    digest = hashlib.sha256(json.dumps(made_by, default=str).encode()).hexdigest()[:10]
     cell = cells[0]
     folder = config.runs / config.suite_name / f"{cell.task}-{cell.method}-{digest}"
     options = dataclasses.replace(options, out=folder)
@@ -171,7 +177,7 @@ def make_pack(config, suite: suites.Suite, cells: list[Cell], known: list[Timing
         command += flags(options, defaults)
     rounds, lanes = max(1, suite.iterations), options.seeds * len(cells)
     seconds = guess(known, cell.method, options, updates_of(cell.method, options), rounds * lanes)
-    return Pack(cells, options, [sys.executable, *command], recipes, folder, seconds, rounds)
+    return Pack(cells, options, [sys.executable, *command], recipes, folder, seconds, programs, rounds)
 
 
 def flags(options: RunConfig, defaults: RunConfig) -> list[str]:

@@ -5,6 +5,7 @@ import functools
 import hashlib
 import importlib.metadata
 import json
+import os
 import platform
 import subprocess
 import sys
@@ -17,15 +18,16 @@ from sibench.errors import UserError
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "brax", "mujoco", "mujoco-mjx", "gymnasium", "numpy")
 
 
-def start_run(folder: Path, settings: dict[str, Any], same_code: bool = False) -> dict[str, Any]:
-    """Write down what is run, once, at its start; refuse a folder that holds a run with other settings.
+def start_run(folder: Path, settings: dict[str, Any]) -> dict[str, Any]:
+    """Write down what is run, once, at its start; refuse a folder that holds a run of other settings or programs.
 
-    Args:
-        same_code: refuse also a run that was begun by other code or other versions of packages.
+    A suite that started this has planned it with programs, and promises its result to be theirs.
     """
     file = folder / "run.json"
     settings = json.loads(json.dumps(settings, default=str))
     run = {"settings": settings, "code": code_version(), "programs_sha256": programs_sha256(), "versions": versions()}
+    if os.environ.get("SIBENCH_SUITE_PROGRAMS", run["programs_sha256"]) != run["programs_sha256"]:
+        raise UserError("the programs have changed since the suite was started; start it again")
     if file.exists():
         before = _begun(file)
         known = before["settings"]
@@ -34,7 +36,7 @@ def start_run(folder: Path, settings: dict[str, Any], same_code: bool = False) -
             told = ", ".join(f"{name}={value} (here {settings.get(name)})" for name, value in sorted(other.items()))
             raise UserError(f"{folder} holds a run with {told}; choose another --out, or delete it to start anew")
         for what in ("programs_sha256", "versions"):
-            if same_code and before[what] != run[what]:
+            if before[what] != run[what]:
                 raise UserError(
                     f"{folder} holds a run begun at {before['code']} with {what} {before[what]}, and this is "
                     f"{run['code']} with {run[what]}; go on with that, choose another --out, or delete it to start anew"
@@ -86,7 +88,8 @@ def code_version() -> str:
 def programs_sha256() -> str:
     """Of all that makes data and results: what was begun can go on after a commit that leaves these as they are."""
     checkout = Path(__file__).parents[1]
-    every = [file for folder in ("sibench", "algorithms", "data_gen") for file in (checkout / folder).rglob("*.py")]
+    folders = [checkout / name for name in ("sibench", "algorithms", "data_gen")]
+    every = [file for folder in folders for kind in ("*.py", "*.xml") for file in folder.rglob(kind)]
     digest = hashlib.sha256()
     for file in sorted(every):
         digest.update(str(file.relative_to(checkout)).encode() + file.read_bytes())

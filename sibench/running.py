@@ -93,8 +93,12 @@ def run_all(config, todo: list[Pack]) -> list[Pack]:
                         raise KeyboardInterrupt
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
-            for process in list(processes):
-                process.send_signal(signal.SIGTERM)
+            asked = set()
+            while not all(future.done() for future in futures):  # one may be about to start its process
+                for process in set(processes) - asked:
+                    process.send_signal(signal.SIGTERM)
+                    asked.add(process)
+                time.sleep(0.05)
             raise
     return failed
 
@@ -124,7 +128,8 @@ def run_command(pack: Pack, place: set[int], processes: set) -> int:
             stderr=subprocess.STDOUT,
             stdin=subprocess.DEVNULL,
             start_new_session=True,
-            env=os.environ | {"PYTHONPATH": path, "SIBENCH_SUITE_PID": str(os.getpid())},
+            env=os.environ
+            | {"PYTHONPATH": path, "SIBENCH_SUITE_PID": str(os.getpid()), "SIBENCH_SUITE_PROGRAMS": pack.programs},
         )
         processes.add(process)
         if place:

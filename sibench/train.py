@@ -77,7 +77,7 @@ class Run:
         settings = {name: value for name, value in dataclasses.asdict(self.config).items() if name not in FREE}
         settings |= {"algorithm": self.algorithm.name, "engine": self.task.backend, "datasets": self.hashes}
         settings["method_sha256"] = provenance.program_sha256(self.source) if self.source.exists() else None
-        self.provenance = provenance.start_run(self.folder, settings, same_code=True)
+        self.provenance = provenance.start_run(self.folder, settings)
 
     def is_finished(self) -> bool:
         done = all(result.exists() for result in self.results)
@@ -124,13 +124,13 @@ class Run:
                     except Exception:  # of what draws frames, say: the training before it is not lost
                         self.keep(saver, done)
                         raise
-                self.show(done, (done - first) / (time.monotonic() - started), metrics, done in evaluated)
                 stopping = stop.is_set()
                 if stopping or done % config.checkpoint_every == 0 or done == self.total:
                     self.keep(saver, done)
                 if stopping:
                     saver.wait()
                     raise KeyboardInterrupt
+                self.show(done, (done - first) / (time.monotonic() - started), metrics, done in evaluated)
 
     def keep(self, saver: "Saver", done: int) -> None:
         notes = {"evaluations": list(self.evaluations), "seconds": dict(self.seconds)}
@@ -206,7 +206,8 @@ class Run:
         """Store every lane's policy, play its final episodes, and write one result for each cell."""
         rows: dict[str, list[dict]] = {cell: [] for cell in self.cells}
         teacher_nll = {}
-        for name in self.config.dataset:  # one after the other: frames are large
+        for name in dict.fromkeys(self.config.dataset):
+            teacher = None  # frames are large: those of one dataset at a time
             with self.timed("evaluate"):
                 teacher = held_out(self.task, self.datasets[name].card)
             teacher_nll[name] = teacher and teacher.teacher_nll
@@ -351,8 +352,10 @@ def stoppable() -> Iterator[threading.Event]:
     def ask(number: int, frame: Any) -> None:
         if stop.is_set() and number == signal.SIGINT:  # a second SIGTERM is a cluster's to the group, and the suite's
             raise KeyboardInterrupt
-        print("\nstopping after this chunk of updates or this lane's episodes; again to stop at once", flush=True)
         stop.set()
+        told = "\nstopping after this chunk of updates or this lane's episodes; again to stop at once"
+        with contextlib.suppress(OSError):  # Ctrl-C has ended what this is piped into, too
+            print(told, file=sys.stderr, flush=True)
 
     if threading.current_thread() is threading.main_thread():
         before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}

@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -367,6 +368,21 @@ def test_ray_goes_on_when_a_worker_is_killed(tiny, monkeypatch):
     assert any("resumed at update" in log.read_text() for log in tiny.runs.glob("**/log.txt"))
 
 
+def test_a_chain_does_not_go_back_when_a_round_begins(tmp_path):
+    """Its log is empty then, and the last round's is counted with that round."""
+    pack, told = SimpleNamespace(folder=tmp_path, updates=30, iterations=3), []
+    for number in range(2):
+        chain = tmp_path / "hopper/self-bc-bc-1"
+        log = chain / f"iteration-{number}/hopper/bc-bc-1/bc-1-seed-0/metrics.jsonl"
+        log.parent.mkdir(parents=True)
+        for content in ("", '{"updates": 4}\n', '{"updates": 10}\n'):
+            log.write_text(content)
+            told.append(packs.Pack.done(pack))
+        (chain / f"iteration-{number}.json").touch()
+        told.append(packs.Pack.done(pack))
+    assert told == [0, 4, 10, 10, 10, 14, 20, 20]
+
+
 def test_learners_die_with_a_suite_that_is_killed(tiny, tmp_path):
     """Else the next one would find their folders in use."""
     started = tmp_path / "learner.txt"
@@ -377,7 +393,7 @@ def test_learners_die_with_a_suite_that_is_killed(tiny, tmp_path):
     outer = (
         "from pathlib import Path; from sibench import packs, running\n"
         f"command, folder = [{sys.executable!r}, '-c', {inner!r}, '1'], Path({str(tmp_path / 'pack')!r})\n"
-        "pack = packs.Pack([], None, command, [], folder, 0)\n"
+        "pack = packs.Pack([], None, command, [], folder, 0, '')\n"
         "running.run_command(pack, set(), set())"
     )
     suite = subprocess.Popen([sys.executable, "-c", outer], cwd=REPO)

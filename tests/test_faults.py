@@ -12,6 +12,7 @@ import sys
 import textwrap
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -22,6 +23,7 @@ from sibench.data import storage
 from sibench.data.collect import build
 from sibench.errors import UserError
 from sibench.ids import parse_id
+from sibench.train import stoppable
 
 ID = parse_id("hopper/random-n20")
 
@@ -185,13 +187,34 @@ def test_a_run_with_other_settings_is_refused(tmp_path):
 
 
 def test_a_run_of_other_programs_is_refused_and_one_of_another_commit_goes_on(tmp_path, monkeypatch):
-    begun = provenance.start_run(tmp_path, {"seed": 0}, same_code=True)
+    begun = provenance.start_run(tmp_path, {"seed": 0})
     monkeypatch.setattr(provenance, "code_version", lambda: "of the day after")
-    assert provenance.start_run(tmp_path, {"seed": 0}, same_code=True) == begun
+    assert provenance.start_run(tmp_path, {"seed": 0}) == begun
     monkeypatch.setattr(provenance, "programs_sha256", lambda: "other")
     with pytest.raises(UserError, match=r"begun at .* with programs_sha256 [0-9a-f]{64}, and this is of the day after"):
-        provenance.start_run(tmp_path, {"seed": 0}, same_code=True)
-    assert provenance.start_run(tmp_path, {"seed": 0}) == begun
+        provenance.start_run(tmp_path, {"seed": 0})
+
+
+def test_a_learner_does_not_start_with_other_programs_than_its_suite_was_planned_with(tmp_path, monkeypatch):
+    """Its result would be published as made by those."""
+    monkeypatch.setenv("SIBENCH_SUITE_PROGRAMS", provenance.programs_sha256())
+    provenance.start_run(tmp_path / "one", {"seed": 0})
+    monkeypatch.setattr(provenance, "programs_sha256", lambda: "other")
+    with pytest.raises(UserError, match="programs have changed since the suite was started"):
+        provenance.start_run(tmp_path / "two", {"seed": 0})
+    assert not (tmp_path / "two").exists()
+
+
+def test_what_is_asked_to_stop_does_though_nobody_reads_any_more(monkeypatch):
+    """Ctrl-C on `learner 2>&1 | tee log` ends `tee` first."""
+
+    def gone(*_):
+        raise BrokenPipeError
+
+    monkeypatch.setattr(sys, "stderr", SimpleNamespace(write=gone, flush=gone))
+    with stoppable() as stop:
+        signal.raise_signal(signal.SIGINT)
+        assert stop.is_set()
 
 
 # --- damaged checkpoints ----------------------------------------------------------------------------------------------

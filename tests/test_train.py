@@ -183,20 +183,22 @@ def datasets(tmp_path_factory):
 
 NUMBERS = {
     "awr": ([14.0901, 13.9303], [34.29, 58.37]),
-    "bc": ([13.87, 14.0399], [59.07, 53.87]),
+    "bc": ([13.8697, 14.0564], [56.23, 51.79]),
     "bco": ([14.0804, 13.9319], [42.46, 33.3]),
     "dilo": ([14.0836, 13.9322], [32.44, 57.31]),
     "nce": ([15.7423, 22.28], [12.45, 26.68]),
     "smodice": ([14.0102, 14.6569], [44.81, 50.57]),
     "sqil": ([14.0828, 13.9308], [41.49, 61.44]),
-    "vfo": ([14.0075, 14.6491], [45.65, 49.59]),
+    "vfo": ([14.0206, 14.7226], [44.12, 47.72]),
 }
 """Of each lane of such a run: nats of held-out actions, and the mean return."""
+DECAYED = {name: {"schedule": "cosine", "weight_decay": 0.1} for name in ("bc", "vfo")}
+"""As suites set them; the others keep a constant rate and nothing decays."""
 
 
 @pytest.mark.parametrize("name", [file.stem for file in FILES])
 def test_a_run_leaves_a_result_and_policies(name, tmp_path):
-    config = small(name, out=tmp_path, **TINY)
+    config = small(name, out=tmp_path, **TINY | DECAYED.get(name, {}))
     (file,) = train.train(config, module(name).make)
     result = json.loads(file.read_bytes())
     assert result["algorithm"].startswith(name) and result["task"] == "hopper-v1" and result["engine"] == "c"
@@ -253,6 +255,10 @@ def test_steps_are_held_out_of_one_dataset_at_a_time(tmp_path, monkeypatch):
         *[(one, True, False)] * 3,
         *[(two, False, True)] * 3,
     ]
+
+    paired = small("bc", out=tmp_path / "paired", **TINY | {"dataset": names[:1] * 2, "seeds": 2})
+    (file,) = train.train(dataclasses.replace(paired, paired=True), module("bc").make)
+    assert [lane["seed"] for lane in json.loads(file.read_bytes())["lanes"]] == [0, 1]
 
 
 def test_a_diverged_lane_is_a_row_of_the_result(tmp_path, capsys):
