@@ -757,6 +757,17 @@ def test_the_page_in_a_browser(page):
         assert names(browser) == [MARKUP, "vfo-bin", "awr", "bc"]
         assert browser.eval("document.querySelectorAll('img, main script, b').length") == 0
 
+        # a figure of every method on every task, each in one frame with the others, and a way to the method
+        assert browser.eval("document.querySelectorAll('figure svg').length") == 4 * 2
+        named = "[...document.querySelectorAll('figcaption a')].map((link) => link.textContent)"
+        assert browser.eval(named) == 2 * [MARKUP, "vfo-bin", "awr", "bc"]
+        zeros = "[...document.querySelectorAll('figure .zero')].map((line) => line.getAttribute('y1'))"
+        assert len(set(browser.eval(zeros))) == 1
+        browser.click("figure:nth-of-type(3) a")
+        browser.until("location.hash == '#/method/tiny-awr'")
+        browser.eval("history.back()")
+        browser.until("document.querySelectorAll('tbody th').length == 4")
+
         head = "thead th:nth-of-type({}) button"  # sort by name, down and up, then by P(>BC)
         browser.click(head.format(2))
         assert names(browser) == [MARKUP, "awr", "bc", "vfo-bin"]
@@ -807,7 +818,7 @@ CONTRAST = """(() => {
     return 0.2126 * r + 0.7152 * g + 0.0722 * b + 0.05;
   };
   const paper = light(getComputedStyle(document.documentElement).backgroundColor);
-  const all = [...document.querySelectorAll('body *:not(script, style, noscript)')];
+  const all = [...document.querySelectorAll('body *:not(script, style, noscript, title)')];
   const texts = all.filter((e) => [...e.childNodes].some((n) => n.nodeType === 3 && n.data.trim()));
   const inks = texts.map((e) => light(getComputedStyle(e)[e.closest('svg') ? 'fill' : 'color']));
   return Math.min(...inks.map((ink) => Math.max(ink, paper) / Math.min(ink, paper)));
