@@ -219,7 +219,7 @@ _suites = (
         grid(("lift",), ("bc", "vfo-bin", "awr"), ladder(50))
         + grid(("can",), ("bc", "vfo-bin", "awr"), ladder(20, 100))
         + grid(("square",), ("bc", "vfo-bin", "awr"), ladder(200)),
-        WIDE | {"hidden": (256, 256), "final_episodes": 200},
+        WIDE | {"hidden": (256, 256), "seeds": 4, "final_episodes": 200},
     ),
     Suite(
         "small-manipulation-self-improve",
