@@ -225,7 +225,7 @@ _suites = (
         "small-manipulation-self-improve",
         "self-improvement of success, with these networks: can, three rounds",
         grid(("can",), ("bc", "vfo-bin", "awr"), ("bc-20",)),
-        WIDE | {"hidden": (256, 256), "batch_size": 128, "steps": 30_000, "target_every": 100, "evals": 1},
+        WIDE | {"hidden": (256, 256), "batch_size": 128, "steps": 30_000, "target_every": 100, "seeds": 4, "evals": 1},
         iterations=3,
         episodes=400,
     ),
