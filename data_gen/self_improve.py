@@ -46,6 +46,8 @@ def main(config: Config, words: list[str]) -> None:
 
     from sibench import files, packs, provenance, tasks
     from sibench.algorithm import Spec, defaults
+    from sibench.data.collect import is_built
+    from sibench.ids import parse_id
     from sibench.train import FREE
 
     module = packs.module(config.algorithm)
@@ -68,7 +70,8 @@ def main(config: Config, words: list[str]) -> None:
             kept = folder / f"iteration-{iteration}.json"
             if not kept.exists():
                 for one in set(data) - {config.start}:
-                    collect(*play_of(config, options, task, folder, *plays[one]))  # if it is gone since
+                    if not is_built(parse_id(f"{task.name}/{one}")):
+                        collect(*play_of(config, options, task, folder, *plays[one]))
                 prefix = f"self-{name}-{config.start}-{digest}-i{iteration + 1}"
                 row = improve(config, options, module.make, task, folder, iteration, data, prefix)
                 files.write_atomic(kept, files.to_json(row))
@@ -135,7 +138,13 @@ def improve(config: Config, options, make, task, folder, iteration: int, data: l
 def play_of(config: Config, options, task, folder, iteration: int, index: int, data: str, name: str) -> tuple:
     """How the policy that a seed learned from `data` in an iteration makes the dataset `name`."""
     seed = options.seed + 1000 * iteration + index
-    (policy,) = folder.glob(f"iteration-{iteration}/{task.name}/*/{data}-seed-{seed}/policy.json")
+    place = folder / f"iteration-{iteration}" / task.name
+    policy = next(place.glob(f"*/{data}-seed-{seed}/policy.json"), None)
+    if policy is None:
+        raise UserError(
+            f"the dataset {name} is gone, and so is the policy that made it, {place}/*/{data}-seed-{seed}; put one of "
+            f"them back, or delete {folder} to start anew"
+        )
     seeds = f"collect/{task.id}/iteration-{iteration + 1}-seed-{index}"
     return task, policy.with_suffix("").resolve(), name, seeds, config.episodes
 
@@ -158,13 +167,13 @@ def collect(task, policy_file, name: str, seeds: str, episodes: int) -> None:
     """Play a learned policy and store what it did as a dataset of that name."""
     from sibench import files, policies, provenance
     from sibench.data import storage
-    from sibench.data.collect import play
+    from sibench.data.collect import is_built, play
     from sibench.evaluation import policy_act
     from sibench.ids import parse_id
 
     id = parse_id(f"{task.name}/{name}")
     digest = policies.read_description(policy_file)["weights_sha256"]
-    if storage.folder(id).exists() and storage.is_intact(id) and storage.read_card(id)["policy"] == digest:
+    if is_built(id) and storage.read_card(id)["policy"] == digest:
         return
     policy = policies.load(policy_file)
     card = {

@@ -29,7 +29,7 @@ def run(main: Callable[..., Any], config_type: Any, prog: str, default: Any = No
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
     except BrokenPipeError:  # whoever read this has read enough, as `head` does
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what is flushed at exit
+        _nobody_reads()
         sys.exit(1)
     except OSError as error:
         where = f": {error.filename}" if error.filename else ""
@@ -44,8 +44,19 @@ def run(main: Callable[..., Any], config_type: Any, prog: str, default: Any = No
         print(f"error: {said[1]}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
-        print("\ninterrupted; run the same command again to go on", file=sys.stderr)
+        try:
+            sys.stdout.flush()
+            print("\ninterrupted; run the same command again to go on", file=sys.stderr)
+        except BrokenPipeError:  # Ctrl-C has ended what this is piped into, too
+            _nobody_reads()
         sys.exit(130)
+
+
+def _nobody_reads() -> None:
+    """What is flushed at exit goes nowhere."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, sys.stdout.fileno())
+    os.dup2(nowhere, sys.stderr.fileno())
 
 
 def _die_with_the_suite() -> None:

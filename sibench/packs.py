@@ -40,7 +40,7 @@ class Pack:
     recipes: list[dict[str, Any]]  # what the result of each cell is made of; {} for data that is not there yet
     folder: Path
     seconds: float | None  # how long it may take, if something like it was run before
-    programs: str  # by which it was planned
+    made_by: str  # a hash of the programs and packages that it was planned with
     iterations: int = 1  # of self-improvement
 
     @property
@@ -160,9 +160,8 @@ def make_pack(config, suite: suites.Suite, cells: list[Cell], known: list[Timing
     datasets = tuple(dict.fromkeys(cell.dataset for cell in cells))
     options = dataclasses.replace(each[0], dataset=datasets, build=True, sweep=sweep[0] if sweep else ())
     options = dataclasses.replace(options, engine=pick_engine(options.engine))  # of this machine, wherever it is run
-    programs = provenance.programs_sha256()
-    made_by = [recipes, programs, provenance.versions()]
-    digest = hashlib.sha256(json.dumps(made_by, default=str).encode()).hexdigest()[:10]
+    made_of = [recipes, provenance.programs_sha256(), provenance.versions()]
+    digest = hashlib.sha256(json.dumps(made_of, default=str).encode()).hexdigest()[:10]
     cell = cells[0]
     folder = config.runs / config.suite_name / f"{cell.task}-{cell.method}-{digest}"
     options = dataclasses.replace(options, out=folder)
@@ -177,7 +176,7 @@ def make_pack(config, suite: suites.Suite, cells: list[Cell], known: list[Timing
         command += flags(options, defaults)
     rounds, lanes = max(1, suite.iterations), options.seeds * len(cells)
     seconds = guess(known, cell.method, options, updates_of(cell.method, options), rounds * lanes)
-    return Pack(cells, options, [sys.executable, *command], recipes, folder, seconds, programs, rounds)
+    return Pack(cells, options, [sys.executable, *command], recipes, folder, seconds, provenance.made_by(), rounds)
 
 
 def flags(options: RunConfig, defaults: RunConfig) -> list[str]:
@@ -204,12 +203,11 @@ def recipe(cell: Cell, options: RunConfig, suite: suites.Suite) -> dict[str, Any
     settings["engine"] = pick_engine(options.engine)
     rounds = {"episodes": suite.episodes} if suite.iterations else {}
     file = METHODS[cell.method].file
-    moving = {k: v for k, v in provenance.versions().items() if k not in ("python", "machine")}
     made_of = {
         "data": data,
         "settings": settings | {"iterations": suite.iterations} | rounds,
         "method": provenance.program_sha256(CHECKOUT / "algorithms" / f"{file}.py"),
-        "versions": moving | {"sibench": sibench.__version__},
+        "versions": provenance.packages() | {"sibench": sibench.__version__},
     }
     if has_frames(cell.task):
         made_of["frames"] = provenance.program_sha256(Path(batches.__file__))  # how they are shifted

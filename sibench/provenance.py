@@ -21,13 +21,13 @@ PACKAGES = ("jax", "jaxlib", "flax", "optax", "brax", "mujoco", "mujoco-mjx", "g
 def start_run(folder: Path, settings: dict[str, Any]) -> dict[str, Any]:
     """Write down what is run, once, at its start; refuse a folder that holds a run of other settings or programs.
 
-    A suite that started this has planned it with programs, and promises its result to be theirs.
+    A suite that started this has planned it with programs and packages, and promises its result to be theirs.
     """
     file = folder / "run.json"
     settings = json.loads(json.dumps(settings, default=str))
     run = {"settings": settings, "code": code_version(), "programs_sha256": programs_sha256(), "versions": versions()}
-    if os.environ.get("SIBENCH_SUITE_PROGRAMS", run["programs_sha256"]) != run["programs_sha256"]:
-        raise UserError("the programs have changed since the suite was started; start it again")
+    if os.environ.get("SIBENCH_SUITE_MADE_BY", made_by()) != made_by():
+        raise UserError("the programs or packages are not those that the suite was started with; start it again")
     if file.exists():
         before = _begun(file)
         known = before["settings"]
@@ -63,7 +63,12 @@ def _begun(file: Path) -> dict[str, Any]:
 def versions() -> dict[str, str]:
     """Versions of Python and of every package that can move a number, and the kind of machine."""
     machine = {"python": platform.python_version(), "machine": f"{platform.system()} {platform.machine()}"}
-    return machine | {name: importlib.metadata.version(name) for name in PACKAGES}
+    return machine | packages()
+
+
+@functools.cache
+def packages() -> dict[str, str]:
+    return {name: importlib.metadata.version(name) for name in PACKAGES}
 
 
 @functools.cache
@@ -94,6 +99,11 @@ def programs_sha256() -> str:
     for file in sorted(every):
         digest.update(str(file.relative_to(checkout)).encode() + file.read_bytes())
     return digest.hexdigest()
+
+
+def made_by() -> str:
+    """One hash of programs and packages: alike on all machines of a cluster, or its results are not of one kind."""
+    return hashlib.sha256(json.dumps([programs_sha256(), packages()]).encode()).hexdigest()
 
 
 def program_sha256(file: Path) -> str:

@@ -121,6 +121,7 @@ def run_command(pack: Pack, place: set[int], processes: set) -> int:
     """Run a pack to its end in a session of its own, so that Ctrl-C reaches it once, through us."""
     pack.folder.mkdir(parents=True, exist_ok=True)
     path = os.pathsep.join([str(CHECKOUT), *os.environ.get("PYTHONPATH", "").split(os.pathsep)])
+    told = {"PYTHONPATH": path, "SIBENCH_SUITE_PID": str(os.getpid()), "SIBENCH_SUITE_MADE_BY": pack.made_by}
     with open(pack.log, "a") as log:
         process = subprocess.Popen(
             pack.command,
@@ -128,8 +129,7 @@ def run_command(pack: Pack, place: set[int], processes: set) -> int:
             stderr=subprocess.STDOUT,
             stdin=subprocess.DEVNULL,
             start_new_session=True,
-            env=os.environ
-            | {"PYTHONPATH": path, "SIBENCH_SUITE_PID": str(os.getpid()), "SIBENCH_SUITE_PROGRAMS": pack.programs},
+            env=os.environ | told,
         )
         processes.add(process)
         if place:

@@ -115,7 +115,8 @@ class Run:
                     span, dead = (done - offset, until - offset), self.diverged != NEVER
                     self.states, metrics, bad = self.program.chunk(phase, self.states, *span, dead)
                     metrics, bad = jax.tree.map(np.asarray, (metrics, bad))
-                self.note_divergence(bad, offset)
+                dying = (bad != NEVER) & ~dead  # neither logged nor evaluated any more
+                self.diverged[dying] = bad[dying] + offset
                 done = until
                 log.write(done, metrics, self.diverged != NEVER)
                 if done in evaluated:
@@ -127,6 +128,10 @@ class Run:
                 stopping = stop.is_set()
                 if stopping or done % config.checkpoint_every == 0 or done == self.total:
                     self.keep(saver, done)
+                for lane in np.flatnonzero(dying):
+                    print(
+                        f"{self.folder / self.lane_names[lane]}: diverged at update {self.diverged[lane]}", flush=True
+                    )
                 if stopping:
                     saver.wait()
                     raise KeyboardInterrupt
@@ -156,12 +161,6 @@ class Run:
         compiling = self.program.compile_seconds - compiled
         self.seconds["compile"] += compiling
         self.seconds[what] += time.monotonic() - start - compiling
-
-    def note_divergence(self, bad: np.ndarray, offset: int) -> None:
-        """A diverged lane is reported once, and neither logged nor evaluated any more."""
-        for lane in np.flatnonzero((bad != NEVER) & (self.diverged == NEVER)):
-            self.diverged[lane] = bad[lane] + offset
-            print(f"{self.folder / self.lane_names[lane]}: diverged at update {self.diverged[lane]}", flush=True)
 
     def evaluate(self, done: int) -> np.ndarray:
         """Play some episodes with every lane that still learns; returns their mean returns.

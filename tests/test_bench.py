@@ -19,7 +19,7 @@ import pytest
 import synthetic
 from conftest import REPO
 
-from sibench import packs, results, running, suites, tasks
+from sibench import packs, provenance, results, running, suites, tasks
 from sibench.bench import Config, main
 from sibench.data import load_privileged
 from sibench.errors import UserError
@@ -254,6 +254,26 @@ def test_another_program_or_engine_makes_results_stale(tiny, monkeypatch, tmp_pa
     assert after["method"] != before["method"] and after["data"] == before["data"]
     assert before["settings"]["engine"] == pick_engine("auto") == "c"
     assert packs.recipe(cell, dataclasses.replace(config, engine="mjx"), SUITES["tiny"]) != before
+
+
+def test_frames_are_part_of_what_made_a_result(tiny, monkeypatch):
+    monkeypatch.setattr(packs, "data_sha256", lambda id: "0")
+    suite = SUITES["tiny"]
+    for task, seen in (("lift", False), ("lift-image", True)):
+        cell = suites.Cell(task, "bc", "bc-5")
+        assert ("frames" in packs.recipe(cell, packs.learner(suite, cell, 1.0), suite)) == seen
+
+
+def test_a_pack_has_the_engine_the_programs_and_the_versions_of_its_plan(tiny, monkeypatch):
+    """Wherever it is run, and in a folder of its own."""
+    monkeypatch.setitem(SUITES, "tiny", dataclasses.replace(SUITES["tiny"], cells=SUITES["tiny"].cells[:1]))
+    (pack,) = packs.plan(tiny)[0]
+    assert pack.command[pack.command.index("--engine") + 1] == pick_engine("auto") == "c"
+    pack.made_by = "other"
+    assert running.run_command(pack, set(), set()) == 2
+    assert "not those that the suite was started with; start it again" in pack.log.read_text()
+    monkeypatch.setattr(provenance, "versions", lambda: {"python": "4"})
+    assert packs.plan(tiny)[0][0].folder != pack.folder
 
 
 def test_a_pack_that_fails_does_not_stop_the_others(tiny, monkeypatch, capsys):

@@ -12,7 +12,6 @@ import sys
 import textwrap
 import time
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -23,7 +22,6 @@ from sibench.data import storage
 from sibench.data.collect import build
 from sibench.errors import UserError
 from sibench.ids import parse_id
-from sibench.train import stoppable
 
 ID = parse_id("hopper/random-n20")
 
@@ -196,25 +194,47 @@ def test_a_run_of_other_programs_is_refused_and_one_of_another_commit_goes_on(tm
 
 
 def test_a_learner_does_not_start_with_other_programs_than_its_suite_was_planned_with(tmp_path, monkeypatch):
-    """Its result would be published as made by those."""
-    monkeypatch.setenv("SIBENCH_SUITE_PROGRAMS", provenance.programs_sha256())
+    """Its result would be published as made by those; nor with other packages."""
+    monkeypatch.setenv("SIBENCH_SUITE_MADE_BY", provenance.made_by())
     provenance.start_run(tmp_path / "one", {"seed": 0})
-    monkeypatch.setattr(provenance, "programs_sha256", lambda: "other")
-    with pytest.raises(UserError, match="programs have changed since the suite was started"):
-        provenance.start_run(tmp_path / "two", {"seed": 0})
-    assert not (tmp_path / "two").exists()
+    for what, other in (("programs_sha256", "other"), ("packages", {"jax": "0.0.1"})):
+        with monkeypatch.context() as context, pytest.raises(UserError, match="not those that the suite was started"):
+            context.setattr(provenance, what, lambda other=other: other)
+            provenance.start_run(tmp_path / "two", {"seed": 0})
+        assert not (tmp_path / "two").exists()
 
 
-def test_what_is_asked_to_stop_does_though_nobody_reads_any_more(monkeypatch):
+def test_programs_are_those_of_data_and_results(tmp_path, monkeypatch):
+    """With the scenes, and without plots."""
+    monkeypatch.setattr(provenance, "__file__", str(tmp_path / "sibench/provenance.py"))
+    seen = [provenance.programs_sha256.__wrapped__()]
+    for name in ("sibench/a.py", "sibench/scenes/a.xml", "algorithms/a.py", "data_gen/a.py", "plots/a.py", "a.py"):
+        files.write_atomic(tmp_path / name, b"1")
+        seen.append(provenance.programs_sha256.__wrapped__())
+    assert len(set(seen)) == 5 and seen[4] == seen[-1]
+
+
+def test_a_learner_that_nobody_reads_keeps_what_it_has(tmp_path, data_root):
     """Ctrl-C on `learner 2>&1 | tee log` ends `tee` first."""
-
-    def gone(*_):
-        raise BrokenPipeError
-
-    monkeypatch.setattr(sys, "stderr", SimpleNamespace(write=gone, flush=gone))
-    with stoppable() as stop:
-        signal.raise_signal(signal.SIGINT)
-        assert stop.is_set()
+    build(ID, "c")
+    settings = "--seeds 1 --hidden 8 8 --batch-size 8 --evals 1 --steps 1000000 --checkpoint-every 1000000"
+    code = ["algorithms/bc.py", "--task", "hopper", "--dataset", ID.source + "-n20", *settings.split()]
+    reader, writer = os.pipe()
+    learner = subprocess.Popen(
+        [sys.executable, *code, "--log-every", "50", "--expert", ID.source + "-n20", "--out", str(tmp_path)],
+        cwd=REPO,
+        stdout=writer,
+        stderr=writer,
+    )
+    os.close(writer)
+    said = b""
+    while not re.search(b"first update.*\n", said):
+        said += (more := os.read(reader, 1000))
+        assert more, said.decode()
+    os.close(reader)
+    learner.send_signal(signal.SIGINT)
+    assert learner.wait(100) == 130
+    assert len(list(tmp_path.rglob("checkpoints/*/MANIFEST.json"))) == 1
 
 
 # --- damaged checkpoints ----------------------------------------------------------------------------------------------

@@ -73,7 +73,9 @@ def test_there_are_figures():
     assert {*paper, "score", "convergence"} <= set(FIGURES)
     for number in range(1, 19):
         texts = [file.read_text().split('"""')[1] for file in PLOTS.glob("*.py")]
-        assert any(f" {number}" in text.replace(",", " ").replace(")", " ") for text in texts if "of the paper" in text)
+        assert any(
+            f" {number} " in text.replace(",", " ").replace(")", " ") for text in texts if "of the paper" in text
+        )
 
 
 @pytest.fixture

@@ -66,12 +66,23 @@ def test_a_chain_feeds_each_seed_its_own_output(chain):
 
     other = run(chain.parents[1], "--temperature", "3")
     assert other.returncode == 2 and "temperature=1.0 (here 3.0)" in other.stderr
-    for name in rows[-1]["next_data"]:  # somebody has cleaned up: the policies that made it are there
+    content = {name: load_privileged(f"hopper/{name}").card["content_sha256"] for name in rows[-1]["next_data"]}
+    for name in content:  # somebody has cleaned up: the policies that made it are there
         shutil.rmtree(root() / "hopper" / f"{name}-v1")
     longer = run(chain.parents[1], "--iterations", "4")
     assert longer.returncode == 0, longer.stderr
     again = json.loads((chain / "chain.json").read_text())["chain"]
     assert again[:3] == rows and len(again) == 4
+    assert {name: load_privileged(f"hopper/{name}").card["content_sha256"] for name in content} == content
+
+    shutil.rmtree(chain / "iteration-3")  # the other way round: the policies are gone, the data is there
+    longer = run(chain.parents[1], "--iterations", "5")
+    assert longer.returncode == 0, longer.stderr
+    shutil.rmtree(chain / "iteration-4")
+    shutil.rmtree(root() / "hopper" / f"{json.loads((chain / 'iteration-4.json').read_text())['next_data'][1]}-v1")
+    lost = run(chain.parents[1], "--iterations", "6")
+    assert lost.returncode == 2 and "is gone, and so is the policy that made it" in lost.stderr
+    assert len(lost.stderr.splitlines()) == 1
 
 
 @pytest.mark.slow
