@@ -7,10 +7,10 @@ environment's reward for r. d is the terminal flag, v- the target network.
     (2) L_v  = E_B (v(s) - y)^2
     (3) L_pi = - E_B exp(A / lambda) log pi(a | s),     A = y - v(s) with v for v-
 
-Against the authors' code (xbpeng/awr): TD(0) in place of TD(lambda), no standardised advantages. lambda = 1 needs
-rewards of about 1 a step, so c divides by the largest absolute reward of the data (--reward-scale). The last term of
-(1), the paper's rule for terminal steps, is off: with it a fall goes on paying r for ever, and an oracle should know
-that it does not. The paper does not say whether AWR has it (--terminal-rule, then called awr-absorbing).
+Deviations from the authors' code (xbpeng/awr): TD(0) instead of TD(lambda), and no standardised advantages. lambda = 1
+needs rewards of about 1 a step, so c divides by the largest absolute reward of the data (--reward-scale). The last term
+of (1), VfO's rule for terminal steps, is off by default: with it a fall would pay r for ever, which an oracle should
+know to be wrong. The paper does not say whether its AWR has the rule (--terminal-rule; the variant awr-absorbing).
 
     python algorithms/awr.py --task hopper --dataset bc-10
 """
@@ -24,35 +24,41 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from sibench.algorithm import Algorithm, RunConfig, Spec, adam, effective_share, run
-from sibench.batches import sample
-from sibench.errors import require_above_zero, require_positive, require_share
-from sibench.networks import BinsPolicy, Model, Value, descend, init_model
-from sibench.policies import Policy
+from sibench.method import (
+    Algorithm,
+    BinsPolicy,
+    Method,
+    Model,
+    Policy,
+    RunConfig,
+    Spec,
+    Value,
+    adam,
+    descend,
+    effective_share,
+    init_model,
+    main,
+    sample,
+    setting,
+)
 
 
 @dataclass(frozen=True)
 class Config(RunConfig):
     """Advantage-weighted regression (AWR) on the true reward: an oracle."""
 
-    discount: float = 0.99
+    discount: float = setting(0.99, above=0, below=1, sweep=True)
     """gamma."""
-    temperature: float = 1.0
+    temperature: float = setting(1.0, above=0, sweep=True)
     """lambda of the advantage weights."""
     reward_scale: Literal["largest", "raw"] = "largest"
-    """c: 1 / the largest absolute reward in the data, or 1. The paper names none; lambda = 1 asks for the former."""
+    """c: 1 / the largest absolute reward of the data, or 1. The paper names none."""
     terminal_rule: bool = False
-    """A terminal step earns its last reward for ever, v = r / (1 - gamma), as in VfO; else nothing."""
-    max_weight: float = 100.0
+    """Whether a terminal step earns its last reward for ever, v = r / (1 - gamma), as in VfO."""
+    max_weight: float = setting(100.0, above=0, sweep=True)
     """Upper clip of the weights. The paper names none; 100 as in IQL's and DILO's code."""
-    target_every: int = 200
+    target_every: int = setting(200, at_least=1)
     """Updates between copies of the value into its target network."""
-
-    def __post_init__(self):
-        super().__post_init__()
-        require_positive(self, "target_every")
-        require_share(self, "discount")
-        require_above_zero(self, "temperature", "max_weight")
 
 
 class State(flax.struct.PyTreeNode):
@@ -142,13 +148,19 @@ def make(config: Config, spec: Spec) -> Algorithm:
         }
 
     return Algorithm(
-        name="awr-absorbing" if config.terminal_rule else "awr",
         init=init,
         update=update,
         policy=lambda state: Policy(policy, state.policy.params, spec.obs_dim),
-        privileges=("background rewards",),
     )
 
 
+METHOD = Method(
+    Config,
+    make,
+    privileges=("background rewards",),
+    uses_expert=False,
+    variants={"awr": {}, "awr-absorbing": {"terminal_rule": True}},
+)
+
 if __name__ == "__main__":
-    run(Config, make)
+    main(METHOD)

@@ -12,10 +12,20 @@ from dataclasses import dataclass
 import flax
 import jax
 
-from sibench.algorithm import Algorithm, RunConfig, Spec, adam, run
-from sibench.batches import sample
-from sibench.networks import BinsPolicy, Model, descend, init_model
-from sibench.policies import Policy
+from sibench.method import (
+    Algorithm,
+    BinsPolicy,
+    Method,
+    Model,
+    Policy,
+    RunConfig,
+    Spec,
+    adam,
+    descend,
+    init_model,
+    main,
+    sample,
+)
 
 
 @dataclass(frozen=True)
@@ -48,8 +58,10 @@ def make(config: Config, spec: Spec) -> Algorithm:
         )
         return State(model), {"policy_loss": loss}
 
-    return Algorithm("bc", init, update, lambda state: Policy(policy, state.policy.params, spec.obs_dim))
+    return Algorithm(init, update, lambda state: Policy(policy, state.policy.params, spec.obs_dim))
 
+
+METHOD = Method(Config, make, uses_expert=False)
 
 if __name__ == "__main__":
-    run(Config, make)
+    main(METHOD)

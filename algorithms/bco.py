@@ -1,4 +1,4 @@
-"""Behavioural cloning from observations: name the expert's actions by an inverse model of the background data.
+"""Behavioural cloning from observations: infer the expert's actions with an inverse model of the background data.
 
 BCO(0) of Torabi et al., 2018, arXiv 1805.01954, as VfO's authors use it (appendix B):
 
@@ -6,7 +6,7 @@ BCO(0) of Torabi et al., 2018, arXiv 1805.01954, as VfO's authors use it (append
     (2) a^    = p_psi's most likely action, or a draw, for every expert step (s, s')       (--label)
     (3) L_pi  = - 1/2 E_B log pi(a | s) - 1/2 E_E log pi(a^ | s)
 
-The original clones the expert steps alone; the half of background steps is VfO's.
+The original clones the expert steps alone; the half of background steps is VfO's addition.
 
     python algorithms/bco.py --task hopper --dataset bc-10
 """
@@ -18,26 +18,31 @@ import flax
 import jax
 import jax.numpy as jnp
 
-from sibench.algorithm import Algorithm, RunConfig, Spec, adam, run
-from sibench.batches import sample
-from sibench.errors import require_positive
-from sibench.networks import BinsPolicy, Model, descend, init_model
-from sibench.policies import Policy
+from sibench.method import (
+    Algorithm,
+    BinsPolicy,
+    Method,
+    Model,
+    Policy,
+    RunConfig,
+    Spec,
+    adam,
+    descend,
+    init_model,
+    main,
+    sample,
+    setting,
+)
 
 
 @dataclass(frozen=True)
 class Config(RunConfig):
     """Behavioural cloning from observations (BCO)."""
 
-    inverse_steps: int = 200_000
+    inverse_steps: int = setting(200_000, at_least=1, phase=True)
     """Updates of the inverse model. The paper names no number."""
     label: Literal["mode", "sample"] = "mode"
-    """How an action is taken from the inverse model: its most likely bin, which adds no noise to what is cloned, or a
-    draw, which keeps its spread (the paper does not say)."""
-
-    def __post_init__(self):
-        super().__post_init__()
-        require_positive(self, "inverse_steps")
+    """Expert actions: the inverse model's most likely bin, or a sample. The paper does not say which."""
 
 
 class State(flax.struct.PyTreeNode):
@@ -93,7 +98,6 @@ def make(config: Config, spec: Spec) -> Algorithm:
         return state.replace(policy=model), {"policy_loss": error}
 
     return Algorithm(
-        name="bco",
         init=init,
         update=update,
         policy=lambda state: Policy(policy, state.policy.params, spec.obs_dim),
@@ -102,5 +106,7 @@ def make(config: Config, spec: Spec) -> Algorithm:
     )
 
 
+METHOD = Method(Config, make)
+
 if __name__ == "__main__":
-    run(Config, make)
+    main(METHOD)

@@ -8,11 +8,12 @@ Sikchi et al., CoRL 2024, arXiv 2406.08805, with the true gradient, as VfO's aut
     (4) L_pi = - E_B exp(V(s, s') / lambda) log pi(a | s)                                --weight value
         L_pi = - E_B exp(y / lambda) log pi(a | s)                                       --weight advantage
 
-lambda is the inverse of the authors' tau. The paper's first term is beta (1 - gamma) E V over first pairs, so kappa =
-1 / (1 + beta (1 - gamma)); their code (hari-sikchi/DILO) takes background pairs for it, as here, but kappa = 0.8, which
-pulls V of background without a way to the expert down to - 2 (1 - kappa) / (kappa (1 - beta) (1 - gamma)^2) = -10 000
-and its weights to 0 (--conservatism 0.8). Triples (s, s', s'') lie within an episode, so that no terminal flag is seen,
-as in that code. Against it, as in VfO: gradients through both terms of (1), one V, no target network, lambda = 10.
+lambda is the inverse of the authors' tau. Triples (s, s', s'') lie within an episode, so no terminal flag is used.
+
+Deviations from the authors' code (hari-sikchi/DILO), as in VfO: gradients flow through both terms of (1), there is one
+V and no target network, and lambda = 10. kappa follows the paper, whose first term beta (1 - gamma) E V gives
+1 / (1 + beta (1 - gamma)); over background pairs, as in the code. The code's kappa = 0.8 (--conservatism) pulls V of
+background without a way to the expert to - 2 (1 - kappa) / (kappa (1 - beta) (1 - gamma)^2) = -10 000.
 
     python algorithms/dilo.py --task hopper --dataset bc-10
 """
@@ -25,37 +26,41 @@ import flax
 import jax
 import jax.numpy as jnp
 
-from sibench.algorithm import Algorithm, RunConfig, Spec, adam, effective_share, run
-from sibench.batches import sample_pairs
-from sibench.errors import require_above_zero, require_share
-from sibench.networks import BinsPolicy, Model, Value, descend, init_model
-from sibench.policies import Policy
+from sibench.method import (
+    Algorithm,
+    BinsPolicy,
+    Method,
+    Model,
+    Policy,
+    RunConfig,
+    Spec,
+    Value,
+    adam,
+    descend,
+    effective_share,
+    init_model,
+    main,
+    sample_pairs,
+    setting,
+)
 
 
 @dataclass(frozen=True)
 class Config(RunConfig):
     """Dual imitation learning from observations (DILO)."""
 
-    discount: float = 0.99
+    discount: float = setting(0.99, above=0, below=1, sweep=True)
     """gamma."""
-    conservatism: float = 0.995
-    """kappa, the share of the dual's terms against that of V on background pairs: the paper's, at this beta and gamma.
-
-    The authors' code has 0.8, under which V of background goes to -10 000 and no weight is left (above).
-    """
-    mixture: float = 0.5
+    conservatism: float = setting(0.995, above=0, below=1, sweep=True)
+    """kappa, the weight of the dual's terms against V on background pairs: the paper's, at this beta and gamma."""
+    mixture: float = setting(0.5, above=0, below=1, sweep=True)
     """beta, the share of expert pairs."""
-    temperature: float = 10.0
+    temperature: float = setting(10.0, above=0, sweep=True)
     """lambda of the weights (VfO, appendix B)."""
     weight: Literal["value", "advantage"] = "value"
-    """What is exponentiated: V(s, s'), as in the authors' code, or y, which the word advantage would mean."""
-    max_weight: float = 100.0
+    """What is exponentiated: V(s, s'), as in the authors' code, or y, the advantage."""
+    max_weight: float = setting(100.0, above=0, sweep=True)
     """Upper clip of the weights (authors' code)."""
-
-    def __post_init__(self):
-        super().__post_init__()
-        require_share(self, "discount", "conservatism", "mixture")
-        require_above_zero(self, "temperature", "max_weight")
 
 
 class State(flax.struct.PyTreeNode):
@@ -126,8 +131,10 @@ def make(config: Config, spec: Spec) -> Algorithm:
             "clipped_share": (weight >= 0.999 * config.max_weight).mean(),
         }
 
-    return Algorithm("dilo", init, update, lambda state: Policy(policy, state.policy.params, spec.obs_dim))
+    return Algorithm(init, update, lambda state: Policy(policy, state.policy.params, spec.obs_dim))
 
+
+METHOD = Method(Config, make)
 
 if __name__ == "__main__":
-    run(Config, make)
+    main(METHOD)

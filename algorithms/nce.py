@@ -11,16 +11,16 @@ first, then frozen:
     (2) J    = log E_E exp Delta - (1 - gamma) E_E nu(s, a~),     a~ from pi(s)
     (3) L_nu = J + 10 E (|grad nu| - 1)^2 + 0.1 E_E zeta^2,     L_pi = - J
 
---variant inverse        ours, action-free: the same on actions drawn from the model's own inverse,
+--variant inverse        our action-free form: the same on actions drawn from the inverse of the model,
     (4) p(a | s, s') ~ pi_B(a | s) phi(s, a)'mu(s'),     pi_B a clone of the background's behaviour
 
---variant value          ours, action-free: VfO with its bootstrap linear in phi,
+--variant value          our action-free form: VfO with a bootstrap that is linear in phi,
     (5) L_v   = E_{(1 - alpha) D_E + alpha D_B} (v(s) - 1[E] - gamma b(s'))^2,     b = (1 - d) v- + d 1[E] / (1 - gamma)
     (6) L_om  = E_B (phi'omega - gamma b(s'))^2,     L_pi = - E_B exp((phi'omega - v(s)) / lambda) log pi(a | s)
 
-Against the development code: no online replay (kappa = 0), absorbing-state flag or orthogonal regulariser; VfO's nets,
-but a tanh-Gaussian pi against nu; negatives of all pairs of a batch; pi's gradient also through phi; slopes in (3)
-between expert and background. --learning-rate is not that of nu, nor of pi in (3).
+Deviations from the development code: no online replay (kappa = 0), absorbing-state flag or orthogonal regulariser;
+VfO's networks, with a tanh-Gaussian pi in (3); all pairs of a batch as negatives; the gradient of pi also flows through
+phi; slopes in (3) are taken between expert and background. nu, and pi in (3), have learning rates of their own.
 
     python algorithms/nce.py --task hopper --dataset bc-10 --variant value
 """
@@ -33,11 +33,25 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from sibench.algorithm import Algorithm, RunConfig, Spec, adam, run
-from sibench.batches import sample
-from sibench.errors import require_above_zero, require_no_frames, require_positive, require_share
-from sibench.networks import BinsPolicy, Features, GaussianPolicy, Model, Value, descend, init_model, with_stats
-from sibench.policies import Policy
+from sibench.method import (
+    Algorithm,
+    BinsPolicy,
+    Features,
+    GaussianPolicy,
+    Method,
+    Model,
+    Policy,
+    RunConfig,
+    Spec,
+    Value,
+    adam,
+    descend,
+    init_model,
+    main,
+    sample,
+    setting,
+    with_stats,
+)
 
 
 @dataclass(frozen=True)
@@ -45,37 +59,31 @@ class Config(RunConfig):
     """Offline imitation in a representation of the dynamics (NCE)."""
 
     variant: Literal["privileged", "inverse", "value"] = "inverse"
-    """privileged: as published, with expert actions; inverse and value: action-free forms of our own."""
-    features: int = 1024
+    """privileged: as published, with expert actions; inverse and value: our action-free forms."""
+    features: int = setting(1024, at_least=1)
     """Dimension of phi and mu (development code)."""
-    repr_steps: int = 10_000
+    repr_steps: int = setting(10_000, at_least=1, phase=True)
     """Updates of the representation (development code), and of pi_B."""
-    log_weight: float = 10.0
+    log_weight: float = setting(10.0, sweep=True)
     """c of (1) (development code)."""
-    discount: float = 0.99
+    discount: float = setting(0.99, above=0, below=1, sweep=True)
     """gamma."""
-    nu_learning_rate: float = 1e-3
+    nu_learning_rate: float = setting(1e-3, above=0, sweep=True)
     """Adam learning rate of nu (development code)."""
-    policy_learning_rate: float = 1e-5
+    policy_learning_rate: float = setting(1e-5, above=0, sweep=True)
     """Adam learning rate of the policy trained against nu (development code)."""
-    candidates: int = 16
-    """Draws from pi_B among which (4) chooses, anew for each expert step and update (inverse)."""
-    mixture: float = 0.5
+    candidates: int = setting(16, at_least=1)
+    """Draws from pi_B among which (4) chooses (inverse)."""
+    mixture: float = setting(0.5, above=0, below=1, sweep=True)
     """alpha, the share of background steps in (5) (value)."""
-    temperature: float = 1.0
+    temperature: float = setting(1.0, above=0, sweep=True)
     """lambda of (6) (value)."""
-    max_weight: float = 100.0
+    max_weight: float = setting(100.0, above=0, sweep=True)
     """Upper clip of the weights of (6) (value)."""
-    target_every: int = 200
+    target_every: int = setting(200, at_least=1)
     """Updates between copies of v into v- (value)."""
     terminal_rule: bool = True
-    """The last term of b: a terminal step earns its last reward for ever; else nothing (value)."""
-
-    def __post_init__(self):
-        super().__post_init__()
-        require_positive(self, "features", "repr_steps", "candidates", "target_every")
-        require_share(self, "discount", "mixture")
-        require_above_zero(self, "nu_learning_rate", "policy_learning_rate", "temperature", "max_weight")
+    """Whether a terminal step earns its last reward for ever, the last term of b (value)."""
 
 
 class State(flax.struct.PyTreeNode):
@@ -107,7 +115,6 @@ def value_loss(value, target, is_expert, mixture: float) -> jax.Array:
 
 
 def make(config: Config, spec: Spec) -> Algorithm:
-    require_no_frames(config.task, "nce interpolates between observations, which cannot be done with frames")
     phi_net, mu_net = Features(config.hidden, config.features), Features(config.hidden, config.features)
     zeta, value = Value(config.hidden), Value(config.hidden)
     clone = BinsPolicy(spec.action_dim, config.hidden)
@@ -160,7 +167,7 @@ def make(config: Config, spec: Spec) -> Algorithm:
         return state, metrics
 
     def inverse(state, expert, key):
-        """A draw from (4) for each expert step: from pi_B first, then among these by phi'mu."""
+        """Draw an action from (4) for each expert step: candidates from pi_B, then one of them by phi'mu."""
         draw_key, choice_key = jax.random.split(key)
         actions = clone.apply(state.clone.params, expert.obs)
         drawn = jax.vmap(actions.sample)(jax.random.split(draw_key, config.candidates))  # [M, B, A]
@@ -236,15 +243,25 @@ def make(config: Config, spec: Spec) -> Algorithm:
         return state, losses | {"value": v.mean(), "weight": weight.mean()}
 
     return Algorithm(
-        name=f"nce-{config.variant}",
         init=init,
         update=update_against_nu if against_nu else update_value,
         policy=lambda state: Policy(policy, state.policy.params, spec.obs_dim),
         pretrain=pretrain,
         num_pretrain=config.repr_steps,
-        privileges=("expert actions",) if config.variant == "privileged" else (),
     )
 
 
+METHOD = Method(
+    Config,
+    make,
+    privileges=lambda config: ("expert actions",) if config.variant == "privileged" else (),
+    variants={
+        "nce-inverse": {"variant": "inverse"},
+        "nce-value": {"variant": "value"},
+        "nce-privileged": {"variant": "privileged"},
+    },
+    takes_pixels=False,  # it interpolates between observations
+)
+
 if __name__ == "__main__":
-    run(Config, make)
+    main(METHOD)

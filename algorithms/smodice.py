@@ -10,9 +10,9 @@ step's terminal flag, s0 a first observation of the background data.
     (4) L_pi = - E_B w log pi(a | s)
 
 Gradients of (3) flow through both V(s) and V(s'), without a target network, as in the authors' code
-(JasonMa2016/SMODICE). Against it, as VfO's appendix B has it: no gradient penalty on c, no entropy term, 10 000 steps
-of c; and ours: w of kl is normalised within the batch, since (3) leaves its scale free to drift. The f of VfO's
-locomotion experiments is not stated; kl is the authors' default there.
+(JasonMa2016/SMODICE). Deviations from it, as in VfO's appendix B: no gradient penalty on c, no entropy term, and 10 000
+updates of c. Ours: w of kl is normalised within the batch, because (3) leaves its scale free to drift. VfO's paper does
+not name the f of its locomotion experiments; kl is the authors' default there.
 
     python algorithms/smodice.py --task hopper --dataset bc-10 --f chi2
 """
@@ -25,11 +25,24 @@ import flax
 import jax
 import jax.numpy as jnp
 
-from sibench.algorithm import Algorithm, RunConfig, Spec, adam, effective_share, run
-from sibench.batches import sample, sample_openings
-from sibench.errors import require_positive, require_share
-from sibench.networks import BinsPolicy, Model, Value, descend, init_model
-from sibench.policies import Policy
+from sibench.method import (
+    Algorithm,
+    BinsPolicy,
+    Method,
+    Model,
+    Policy,
+    RunConfig,
+    Spec,
+    Value,
+    adam,
+    descend,
+    effective_share,
+    init_model,
+    main,
+    sample,
+    sample_openings,
+    setting,
+)
 
 
 @dataclass(frozen=True)
@@ -38,17 +51,12 @@ class Config(RunConfig):
 
     f: Literal["kl", "chi2"] = "kl"
     """Divergence: kl is the authors' choice for locomotion, chi2 theirs elsewhere."""
-    discount: float = 0.99
+    discount: float = setting(0.99, above=0, below=1, sweep=True)
     """gamma."""
     terminal_rule: bool = True
-    """A terminal step earns its last reward for ever, as in VfO (its appendix A); else nothing."""
-    disc_steps: int = 10_000
+    """Whether a terminal step earns its last reward for ever, as in VfO (its appendix A)."""
+    disc_steps: int = setting(10_000, at_least=1, phase=True)
     """Updates of the discriminator (VfO, appendix B)."""
-
-    def __post_init__(self):
-        super().__post_init__()
-        require_positive(self, "disc_steps")
-        require_share(self, "discount")
 
 
 class State(flax.struct.PyTreeNode):
@@ -144,7 +152,6 @@ def make(config: Config, spec: Spec) -> Algorithm:
         }
 
     return Algorithm(
-        name=f"smodice-{config.f}",
         init=init,
         update=update,
         policy=lambda state: Policy(policy, state.policy.params, spec.obs_dim),
@@ -153,5 +160,12 @@ def make(config: Config, spec: Spec) -> Algorithm:
     )
 
 
+METHOD = Method(
+    Config,
+    make,
+    variants={"smodice-kl": {"f": "kl"}, "smodice-chi2": {"f": "chi2"}},
+    task_defaults={"manipulation": {"f": "chi2"}},  # of SMODICE's code for tasks that end with success
+)
+
 if __name__ == "__main__":
-    run(Config, make)
+    main(METHOD)

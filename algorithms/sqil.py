@@ -7,8 +7,8 @@ is regressed on the mixture too. z says where a step is from, E (expert, with ac
     (2) L_v  = E_{(1 - alpha) D_E + alpha D_B} (v(s) - y)^2
     (3) L_pi = - E_{(1 - alpha) D_E + alpha D_B} exp(A / lambda) log pi(a | s),     A = y - v(s) with v for v-
 
-alpha = 0.9: expert steps are scarce, and a larger share of them is learnt by heart (appendix G). The original is
-online, with a soft Q-function.
+alpha is 0.9 because a larger share of the few expert steps would be overfitted (appendix G). The original is online and
+has a soft Q-function.
 
     python algorithms/sqil.py --task hopper --dataset bc-10
 """
@@ -21,35 +21,40 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from sibench.algorithm import Algorithm, RunConfig, Spec, adam, run
-from sibench.batches import sample
-from sibench.errors import require_above_zero, require_positive, require_share
-from sibench.networks import BinsPolicy, Model, Value, descend, init_model
-from sibench.policies import Policy
+from sibench.method import (
+    Algorithm,
+    BinsPolicy,
+    Method,
+    Model,
+    Policy,
+    RunConfig,
+    Spec,
+    Value,
+    adam,
+    descend,
+    init_model,
+    main,
+    sample,
+    setting,
+)
 
 
 @dataclass(frozen=True)
 class Config(RunConfig):
     """Offline SQIL with privileged expert actions."""
 
-    discount: float = 0.99
+    discount: float = setting(0.99, above=0, below=1, sweep=True)
     """gamma."""
-    mixture: float = 0.9
+    mixture: float = setting(0.9, above=0, below=1, sweep=True)
     """alpha, the share of background steps in both losses."""
-    temperature: float = 1.0
+    temperature: float = setting(1.0, above=0, sweep=True)
     """lambda of the advantage weights."""
     terminal_rule: bool = True
-    """A terminal step earns its last reward for ever, v = r / (1 - gamma), as in the paper; else nothing."""
-    max_weight: float = 100.0
+    """Whether a terminal step earns its last reward for ever, v = r / (1 - gamma), as in the paper."""
+    max_weight: float = setting(100.0, above=0, sweep=True)
     """Upper clip of the weights. The paper names none; 100 as in IQL's and DILO's code."""
-    target_every: int = 200
+    target_every: int = setting(200, at_least=1)
     """Updates between copies of the value into its target network."""
-
-    def __post_init__(self):
-        super().__post_init__()
-        require_positive(self, "target_every")
-        require_share(self, "discount", "mixture")
-        require_above_zero(self, "temperature", "max_weight")
 
 
 class State(flax.struct.PyTreeNode):
@@ -144,13 +149,13 @@ def make(config: Config, spec: Spec) -> Algorithm:
         }
 
     return Algorithm(
-        name="sqil",
         init=init,
         update=update,
         policy=lambda state: Policy(policy, state.policy.params, spec.obs_dim),
-        privileges=("expert actions",),
     )
 
 
+METHOD = Method(Config, make, privileges=("expert actions",))
+
 if __name__ == "__main__":
-    run(Config, make)
+    main(METHOD)

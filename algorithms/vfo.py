@@ -11,9 +11,9 @@ B (background); d is its terminal flag; v- is the target network.
     (4) L_pi = - E_B exp(A / lambda) log pi(a | s),
         A    = r + gamma (1 - d) v(s') + gamma d r / (1 - gamma) - v(s)
 
-What the paper leaves open, and the choice here: v(s') of the advantage is the online network's, as v(s) is
-(--advantage); the weight is clipped (--max-weight); the discriminator takes 10 000 steps (--disc-steps), of s alone: it
-has seen no last observation of an episode when it is asked about one, as a terminal step's s'.
+Choices that the paper leaves open: v(s') in the advantage is the online network's, as v(s) is (--advantage); the
+weight is clipped (--max-weight); the discriminator is trained for 10 000 updates (--disc-steps) on s alone, so it never
+sees the last observation of an episode, which it is asked about as a terminal step's s'.
 
     python algorithms/vfo.py --task hopper --dataset bc-10 --reward disc
 """
@@ -27,11 +27,23 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from sibench.algorithm import Algorithm, RunConfig, Spec, adam, effective_share, run
-from sibench.batches import sample
-from sibench.errors import require_above_zero, require_positive, require_share
-from sibench.networks import BinsPolicy, Model, Value, descend, init_model
-from sibench.policies import Policy
+from sibench.method import (
+    Algorithm,
+    BinsPolicy,
+    Method,
+    Model,
+    Policy,
+    RunConfig,
+    Spec,
+    Value,
+    adam,
+    descend,
+    effective_share,
+    init_model,
+    main,
+    sample,
+    setting,
+)
 
 
 @dataclass(frozen=True)
@@ -40,28 +52,22 @@ class Config(RunConfig):
 
     reward: Literal["bin", "disc"] = "bin"
     """Reward: 1 on expert steps and 0 on background steps, or the output of a discriminator."""
-    discount: float = 0.99
+    discount: float = setting(0.99, above=0, below=1, sweep=True)
     """gamma."""
-    mixture: float = 0.5
+    mixture: float = setting(0.5, above=0, below=1, sweep=True)
     """alpha, the share of background steps in the value loss."""
-    temperature: float = 1.0
+    temperature: float = setting(1.0, above=0, sweep=True)
     """lambda of the advantage weights."""
     terminal_rule: bool = True
-    """A terminal step earns its last reward for ever, v = r / (1 - gamma), as in the paper; else nothing."""
+    """Whether a terminal step earns its last reward for ever, v = r / (1 - gamma), as in the paper."""
     advantage: Literal["online", "target"] = "online"
-    """Network behind v(s') in the advantage. The paper's box has one network; online, so that both terms agree."""
-    max_weight: float = 100.0
+    """Network behind v(s') in the advantage; online, so that both terms agree. The paper's box names one network."""
+    max_weight: float = setting(100.0, above=0, sweep=True)
     """Upper clip of the weights. The paper names none; 100 as in IQL's and DILO's code."""
-    target_every: int = 200
+    target_every: int = setting(200, at_least=1)
     """Updates between copies of the value into its target network."""
-    disc_steps: int = 10_000
+    disc_steps: int = setting(10_000, at_least=1, phase=True)
     """Updates of the discriminator (disc). The paper stops that of SMODICE here."""
-
-    def __post_init__(self):
-        super().__post_init__()
-        require_positive(self, "target_every", "disc_steps")
-        require_share(self, "discount", "mixture")
-        require_above_zero(self, "temperature", "max_weight")
 
 
 class State(flax.struct.PyTreeNode):
@@ -181,7 +187,6 @@ def make(config: Config, spec: Spec) -> Algorithm:
         }
 
     return Algorithm(
-        name=f"vfo-{config.reward}",
         init=init,
         update=update,
         policy=lambda state: Policy(policy, state.policy.params, spec.obs_dim),
@@ -190,5 +195,16 @@ def make(config: Config, spec: Spec) -> Algorithm:
     )
 
 
+METHOD = Method(
+    Config,
+    make,
+    variants={
+        "vfo-bin": {"reward": "bin"},
+        "vfo-disc": {"reward": "disc"},
+        "vfo-disc-ending": {"reward": "disc", "terminal_rule": False},
+    },
+    task_defaults={"manipulation": {"temperature": 0.1}},
+)
+
 if __name__ == "__main__":
-    run(Config, make)
+    main(METHOD)

@@ -1,32 +1,31 @@
-"""Play a shipped policy to make a background dataset.
+"""Play shipped policies to make background datasets.
 
 python -m data_gen.collect --task hopper --dataset bc-10
 """
 
 from dataclasses import dataclass
 
-from sibench import cli
-from sibench.errors import UserError, require_positive, unknown
-from sibench.ids import EPISODES, MOST, Id, sources, twin
+from sibench.core import cli
+from sibench.core.errors import unknown
+from sibench.core.ids import EPISODES, MAX_EPISODES, Id, sources
+from sibench.core.settings import check_bounds, setting
 
 
 @dataclass(frozen=True)
 class Config:
-    """Make datasets from the shipped policies; one that is there and intact is left alone."""
+    """Make datasets from the shipped policies; skip those that are on this machine and intact."""
 
     task: tuple[str, ...] = ()
-    """Tasks; all but those with frames if not given."""
+    """Tasks; by default all without frames."""
     dataset: tuple[str, ...] = ()
-    """expert, random, bc-<d> or mix-<e>; if not given, all whose policy ships with the package (a mix is composed)."""
-    episodes: int = EPISODES
+    """Any of expert, random, bc-<d> and mix-<e>; by default all whose policy ships with the package, save mixes."""
+    episodes: int = setting(EPISODES, at_least=1, below=MAX_EPISODES + 1)
     """Episodes in each; another number than 1000 makes a smaller dataset with its own id."""
     engine: str = "auto"
     """Physics engine: c, mjx, or auto (mjx on a GPU, c on a CPU)."""
 
     def __post_init__(self):
-        require_positive(self, "episodes")
-        if self.episodes > MOST:
-            raise UserError(f"episodes={self.episodes}; {MOST} is the most that a dataset's id can say")
+        check_bounds(self)
         for source in self.dataset:
             if source not in sources():
                 raise unknown("dataset", source, sources())
@@ -35,32 +34,28 @@ class Config:
 def main(config: Config) -> None:
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    from sibench import assets, tasks
+    from data_gen import per_task
+    from sibench import tasks
     from sibench.data import storage
     from sibench.data.collect import build, check_engine, is_built, parts, recipe
+    from sibench.policies import shipped
 
-    ids = [
-        Id(task.name, source, config.episodes)
-        for task in (tasks.make(name, config.engine) for name in config.task or sorted({*map(twin, tasks.names())}))
-        for source in config.dataset or ("random", *(["expert"] if task.script else []), *assets.shipped(task.name))
-    ]
+    ids = []
+    for name in per_task.names(config.task):
+        task = tasks.make(name, config.engine)
+        by_default = ("random", *(["expert"] if task.script else []), *shipped.shipped(task.name))
+        ids += [Id(task.name, source, config.episodes) for source in config.dataset or by_default]
     for id in ids:
         for part in parts(id):
-            recipe(part)  # a policy that is not there is said before anything is played
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("episodes  {task.fields[rate]}"),
-        TimeRemainingColumn(),
-    )
+            recipe(part)  # raises for a missing policy before anything is played
+    text, rate = TextColumn("{task.description}"), TextColumn("episodes  {task.fields[rate]}")
     for id in ids:
         if all(is_built(part) for part in parts(id)):
             for part in parts(id):
                 check_engine(part, config.engine)
             print(f"{id}: there already")
             continue
-        with Progress(*columns) as bar:
+        with Progress(text, BarColumn(), MofNCompleteColumn(), rate, TimeRemainingColumn()) as bar:
             job = bar.add_task(str(id), total=len(parts(id)) * id.episodes, rate="")
 
             def show(episodes: int, steps: int, bar=bar, job=job) -> None:

@@ -1,52 +1,41 @@
-"""Improvement against the number of expert demonstrations, a panel for each dataset.
-
-python plots/demos.py    draws plots/demos-<suite>.png and .svg for every suite in results
-"""
+"""Improvement against the number of expert demonstrations, a panel for each dataset."""
 
 import numpy as np
+import panels
 import style
-from matplotlib.figure import Figure
+
+from sibench.analysis import stats
+from sibench.analysis.measures import converged_places
 
 
-def draw(results: list) -> Figure:
-    """BC, which has no use for demonstrations, is a band across."""
-    from sibench import stats
-    from sibench.evidence import converged_places
-
-    good, swept = converged_places(results), [one for one in results if one.settings]
-    names = {(one.task, one.dataset): f"{one.task} {one.dataset}, quality {one.quality:.2f}" for one in swept}
-    results = [one for one in results if (one.task, one.dataset) in names and (one.settings or one.method == "bc")]
-    methods = [method for method in style.LOOKS if any(one.method == method for one in results)]
-    numbers = sorted({one.settings["demos"] for one in swept})
-    limits = style.limits(np.concatenate([one.improvement for one in results]))
-    figure, panels = style.panels([*names.values()], "expert demonstrations", "improvement")
-    for where, (axis,) in zip(names, panels.values(), strict=True):
-        for method, dodge in zip(methods, style.dodges(len(methods), 0.03), strict=True):
-            own = [one for one in results if (one.task, one.dataset) == where and one.method == method]
-            if method == "bc" and own:
-                mean, low, high, _ = stats.interval([own[0].gains])
-                axis.axhline(mean, color=style.COLOURS["bc"], linewidth=1.1)
-                axis.axhspan(low, high, color=style.COLOURS["bc"], alpha=0.13, linewidth=0)
-            elif own:
-                own.sort(key=demos)
-                style.curve(axis, own, lambda one: one.gains, good, dodge, at=demos, **style.look(method))
+def draw(results: list):
+    """Draw a panel for each dataset. BC, which uses no demonstrations, is a horizontal band."""
+    converged, swept = converged_places(results), [result for result in results if result.settings]
+    names = {(each.task, each.dataset): f"{each.task} {each.dataset}, quality {each.quality:.2f}" for each in swept}
+    clones = [result for result in results if result.method == "bc" and not result.settings]
+    results = swept + [clone for clone in clones if (clone.task, clone.dataset) in names]
+    looks = style.looks(result.method for result in results)
+    numbers = sorted({result.settings["demos"] for result in swept})
+    limits = panels.limits(np.concatenate([result.improvement for result in results]))
+    figure, axes = panels.make_panels([*names.values()], "expert demonstrations", "score minus quality of the data")
+    for where, (axis,) in zip(names, axes.values(), strict=True):
+        for method, dodge in zip(looks, panels.dodges(len(looks), 0.03), strict=True):
+            cells = [each for each in results if (each.task, each.dataset, each.method) == (*where, method)]
+            if cells and not cells[0].settings:
+                mean, low, high, _ = stats.interval([cells[0].gains])
+                axis.axhline(mean, color=looks[method].color, linewidth=1.1)
+                axis.axhspan(low, high, color=looks[method].color, alpha=0.13, linewidth=0)
+            elif cells:
+                cells.sort(key=num_demos)
+                panels.curve(axis, cells, lambda cell: cell.gains, converged, dodge, looks[method], x=num_demos)
         axis.axhline(0, color="0.35", linewidth=0.7, zorder=-1)
         axis.set(ylim=limits["ylim"])
         axis.set_xticks(np.log10(numbers), [str(number) for number in numbers])
-    style.key(figure, methods)
-    style.footnote(
-        figure,
-        results,
-        good,
-        "Improvement: score minus quality of the data, both 0 for random and 1 for the expert.",
-        style.DOTS,
-    )
+    panels.key(figure, looks, results, converged, hatched=False)
+    panels.caption(figure, panels.seeds_note(swept))
     return figure
 
 
-def demos(result) -> float:
+def num_demos(result) -> float:
+    """Return the number of demonstrations, on a logarithmic scale."""
     return np.log10(result.settings["demos"])
-
-
-if __name__ == "__main__":
-    style.run(draw, kinds=("demos",), beside=True)

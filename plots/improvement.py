@@ -1,60 +1,44 @@
-"""Improvement over the data against the quality of the data (figures 2, 3, 4 and 5 of the paper).
-
-python plots/improvement.py    draws plots/improvement-<suite>.png and .svg for every suite in results
-"""
+"""Improvement over the data against the quality of the data (figures 2, 3, 4 and 5 of the paper)."""
 
 import numpy as np
+import panels
 import style
-from matplotlib.figure import Figure
+
+from sibench.analysis import stats
+from sibench.analysis.measures import converged_places, place
 
 
-def draw(results: list) -> Figure:
-    """Beside each task, in place of the paper's boxplots, the means over its spectrum of qualities."""
-    from sibench.evidence import converged_places, place
-
-    good, tasks = converged_places(results), style.by_task(results)
-    figure, panels = style.panels(
-        list(tasks), "quality of the data (0 random, 1 expert)", "improvement", widths=(3.4, 1.2)
+def draw(results: list):
+    """Draw a panel for each task and beside it, in place of the paper's box plots, the mean over its datasets."""
+    converged, tasks = converged_places(results), panels.by_task(results)
+    looks = style.looks(result.method for result in results)
+    figure, axes = panels.make_panels(
+        list(tasks), panels.quality_label(results), "score minus quality of the data", widths=(3.4, 1)
     )
-    values = np.concatenate([style.reach(result, result.improvement) for result in results])
-    methods = [method for method in style.LOOKS if any(method in found for found in tasks.values())]
-    for task, (axis, side) in panels.items():
-        axis.set(**style.limits(values))
-        for method, dodge in zip(methods, style.dodges(len(methods)), strict=True):
-            if found := tasks[task].get(method):
-                style.curve(axis, found, lambda one: one.gains, good, dodge, hairs=True, **style.look(method))
-                solid = all(place(one) in good for one in found)
-                style.point(side, methods.index(method), [mean(found)], solid, method)
-        style.headroom(axis)
-        style.number_ticks(axis, [one for found in tasks[task].values() for one in found], inches=2.1)
+    hairs = (panels.hair_ends(result, result.improvement) for result in results)
+    values = [result.improvement for result in results] + [ends.ravel() for ends in hairs if ends is not None]
+    limits = panels.limits(np.concatenate(values))
+    for task, (axis, side) in axes.items():
+        axis.set(**limits)
+        for index, (method, dodge) in enumerate(zip(looks, panels.dodges(len(looks)), strict=True)):
+            if cells := tasks[task].get(method):
+                panels.curve(axis, cells, lambda cell: cell.gains, converged, dodge, looks[method], hairs=True)
+                solid = all(place(cell) in converged for cell in cells)
+                panels.point(side, index, [mean_gains(cells)], solid, looks[method])
+        panels.mark_expert(axis)
+        panels.number_ticks(axis, [result for result in results if result.task == task])
         side.axhline(0, color="0.35", linewidth=0.7, zorder=-1)
-        side.set(xlim=(-0.7, len(methods) - 0.3), xticks=[])
+        side.set(xlim=(-0.7, len(looks) - 0.3), xticks=[])
+        side.set_title("mean", loc="center", fontsize=7, fontweight="normal", color="0.4")
         side.tick_params(left=False)
         side.spines[["left", "bottom"]].set_visible(False)
-    for _, side in list(panels.values())[-2:]:  # below their columns
-        side.set_xticks(range(len(methods)), [style.LABELS[method] for method in methods], rotation=90)
-        side.tick_params(bottom=False)
-        for label, method in zip(side.get_xticklabels(), methods, strict=True):
-            label.set_color(style.COLOURS[method])
-    style.footnote(
-        figure,
-        results,
-        good,
-        "Improvement: score minus quality, both 0 for random and 1 for the expert.",
-        style.dots(results),
-        f"Hatched: above the expert. {style.number_note(results)} Right: mean over the spectrum, with its interval.",
-    )
+    panels.key(figure, looks, results, converged)
+    panels.caption(figure, panels.seeds_note(results, hairs=True))
     return figure
 
 
-def mean(found: list) -> np.ndarray:
-    """[S, E], over the spectrum of qualities, weighted as in SIBench's score."""
-    from sibench import stats
-
-    weights = stats.weights(np.array([one.quality for one in found]))
-    seeds = min(len(one.gains) for one in found)
-    return np.tensordot(weights, np.array([one.gains[:seeds] for one in found]), 1) / weights.sum()
-
-
-if __name__ == "__main__":
-    style.run(draw)
+def mean_gains(cells: list) -> np.ndarray:
+    """Return [S, E], the mean over the qualities of the data, weighted as in SIBench's score."""
+    weights = stats.weights(np.array([cell.quality for cell in cells]))
+    seeds = min(len(cell.gains) for cell in cells)
+    return np.tensordot(weights, np.array([cell.gains[:seeds] for cell in cells]), 1) / weights.sum()

@@ -1,82 +1,48 @@
-"""Bimodal data and that of the ladder: whose returns the policies behind the data have (figure 1 of the paper).
+"""Returns of the episodes in bimodal data and in the ladder's data (figure 1 of the paper)."""
 
-python plots/schematic.py                  draws plots/schematic.png and .svg from sibench/assets/ladder.json
-python plots/schematic.py --task walker2d
-"""
-
-from dataclasses import dataclass
 from pathlib import Path
 
-import matplotlib.pyplot as plt
 import numpy as np
+import panels
 import style
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
-from sibench import cli
-from sibench.ids import LADDER
+from sibench import tasks
+from sibench.core.ids import LADDER
 
-EXPERT, DATA = "#c5420f", "#2365c8"
 SHARES = (0.0, 0.1, 0.3, 0.5, 0.7, 0.9)
-"""Of expert episodes in bimodal data."""
+"""Shares of expert episodes in the bimodal data."""
 
 
-@dataclass(frozen=True)
-class Config:
-    """Draw the returns of bimodal data and of the ladder's, on one task."""
-
-    task: str = "halfcheetah"
-    """A task of the ladder."""
-    out: Path = style.HERE
-    """Folder to draw into."""
+def main(out: Path) -> None:
+    panels.save(draw("halfcheetah", tasks.ladder()["halfcheetah"]), out / "schematic")
 
 
-def main(config: Config) -> None:
-    from sibench import assets
-    from sibench.errors import unknown
-
-    measured = assets.ladder()
-    if config.task not in measured:
-        raise unknown("task", config.task, measured)
-    style.save(draw(config.task, measured[config.task]), config.out / "schematic")
-
-
-def draw(task: str, measured: dict) -> Figure:
-    """Ridges of histograms, one a dataset; on top of both what is to be imitated."""
-    returns = {source: np.array(known["returns"], float) for source, known in measured.items()}
+def draw(task: str, measured: dict):
+    """Draw a ridge of histograms for each kind of data, with the demonstrations on top."""
+    returns = {source: np.array(entry["returns"], float) for source, entry in measured.items()}
     random, expert = returns["random"], returns["expert"]
     both = np.concatenate([random, expert])
     mixes = {share: np.repeat([1 - share, share], [len(random), len(expert)]) for share in SHARES}
     bimodal = {f"{share:.0%} expert": (both, weights) for share, weights in mixes.items()}
     ladder = {f"cloned from {d}": (returns[f"bc-{d}"], None) for d in LADDER if f"bc-{d}" in returns}
-    figure, axes = plt.subplots(1, 2, figsize=(style.WIDTH, 3.1), sharex=True)
+    columns = {"bimodal data": bimodal, "the ladder's data": ladder}
+    figure, axes = panels.make_rows(1, list(columns), f"return of an episode on {task}", 2.3, sharey=False)
     bins = np.linspace(min(map(np.min, returns.values())), max(map(np.max, returns.values())), 41)
-    for axis, title, rows in ((axes[0], "bimodal", bimodal), (axes[1], "self-improvement", ladder)):
-        axis.axvspan(*np.quantile(expert, (0.05, 0.95)), color=EXPERT, alpha=0.12, linewidth=0, zorder=-99)
-        ridges(axis, bins, {**rows, "demonstrations": (expert, None)})
-        axis.set_title(title)
-        axis.set_xlabel(f"return of an episode on {task}")
-    style.note(
-        figure,
-        "Episodes by their return; heights: the square root of a bin's share. Left: expert episodes among random ones, "
-        "as in earlier work. Right: policies cloned from ever more demonstrations, in place of those that "
-        "self-improvement goes through. Red: the demonstrations, of which learners see no actions.",
-    )
+    for axis, rows in zip(axes[0], columns.values(), strict=True):
+        axis.axvspan(*np.quantile(expert, (0.05, 0.95)), color=style.EXPERT, alpha=0.12, linewidth=0, zorder=-99)
+        draw_ridges(axis, bins, {**rows, "demonstrations": (expert, None)})
+    panels.caption(figure, "Heights: square root of the share of episodes. Red: the demonstrations.")
     return figure
 
 
-def ridges(axis: Axes, bins: np.ndarray, rows: dict) -> None:
-    """Of each row of (returns, weights), its share of episodes in each bin; the last one is the expert's."""
+def draw_ridges(axis, bins: np.ndarray, rows: dict) -> None:
+    """Draw the share of episodes in each bin, for each row of (returns, weights); the last row is the expert's."""
     for height, (returns, weights) in enumerate(rows.values()):
         share, _ = np.histogram(returns, bins, weights=weights)
         top = height + 0.95 * np.sqrt(share / share.sum())
-        colour = EXPERT if height == len(rows) - 1 else DATA
+        colour = style.EXPERT if height == len(rows) - 1 else style.DATA
         axis.stairs(top, bins, baseline=height, fill=True, facecolor=colour, edgecolor="white", zorder=-height)
         axis.axhline(height, color="0.8", linewidth=0.5, zorder=-height)
     axis.set_yticks(range(len(rows)), rows)
     axis.tick_params(axis="y", length=0)
     axis.spines["left"].set_visible(False)
-
-
-if __name__ == "__main__":
-    cli.run(main, Config, "python plots/schematic.py")

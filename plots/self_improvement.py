@@ -1,59 +1,47 @@
-"""Self-improvement, iteration by iteration, of all methods (figures 7 and 14 of the paper).
-
-python plots/self_improvement.py    draws plots/self_improvement-<suite>.png and .svg for every suite in results
-"""
+"""Self-improvement, round by round, of all methods (figures 7 and 14 of the paper)."""
 
 import numpy as np
+import panels
 import style
-from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from sibench.analysis import stats
+from sibench.analysis.measures import chain, converged_places, number, place
 
-def draw(results: list) -> Figure:
-    """A row of panels for each dataset to start from."""
-    from sibench import stats
-    from sibench.evidence import chain, converged_places, number, place
 
-    good, tasks = converged_places(results), style.by_task(results)
-    starts = sorted({one.dataset for one in results}, key=number)
-    figure, axes = style.rows(len(starts), list(tasks), "iteration")
-    methods = [method for method in style.LOOKS if any(method in found for found in tasks.values())]
+def draw(results: list):
+    """Draw a row of panels for each dataset that self-improvement starts from."""
+    converged, tasks = converged_places(results), panels.by_task(results)
+    looks = style.looks(result.method for result in results)
+    starts = sorted({result.dataset for result in results}, key=number)
+    figure, axes = panels.make_rows(len(starts), list(tasks), "round")
     for start, row in zip(starts, axes, strict=True):
         row[0].set_ylabel(f"from {start}\nscore")
         for task, axis in zip(tasks, row, strict=True):
-            found = [one for own in tasks[task].values() for one in own if one.dataset == start]
-            for one in found:
-                data, policy = chain(one)
-                scores = np.concatenate([data[:1], policy])  # before, and after each iteration
-                iteration = np.arange(len(scores))
-                colour, marker, line, label = style.LOOKS[one.method]
-                solid = place(one) in good
-                mean, low, high = style.band(scores)
-                axis.fill_between(
-                    iteration, low, high, color=colour, alpha=0.13, linewidth=0, label=f"_band of {label}"
-                )
-                axis.plot(iteration, scores, color=colour, linewidth=0.35, alpha=0.35)
-                if style.successes(one) is not None:  # these scores are shares of episodes that succeed
-                    num = one.raw["config"]["final_episodes"]
-                    for at, shares in enumerate(policy, 1):
-                        ends = np.array([stats.wilson(round(share * num), num) for share in shares]).T
-                        axis.vlines(np.full(len(shares), at), *ends, color=colour, linewidth=0.4, alpha=0.35)
-                axis.plot(iteration, mean, color=colour, linestyle=line, alpha=1.0 if solid else 0.35, label=label)
-                end = {"marker": marker, "markersize": 4, "markerfacecolor": colour if solid else "white"}
-                axis.plot(iteration[-1], mean[-1], color=colour, **end)
+            for method, chains in tasks[task].items():
+                for result in chains:
+                    if result.dataset == start:
+                        draw_rounds(axis, result, looks[method], place(result) in converged)
             axis.xaxis.set_major_locator(MaxNLocator(integer=True))
             axis.axhline(1, color="0.6", linewidth=0.6, zorder=-1)
-    style.key(figure, methods)
-    style.footnote(
-        figure,
-        results,
-        good,
-        "Score after each iteration, at 0 the quality of the data to start from; grey: the expert. "
-        "Thin: seeds. Thick: mean. Band: its 95 % interval over three seeds or more (Welch's t)."
-        + style.hair_note(results),
-    )
+    panels.key(figure, looks, results, converged, hatched=False)
+    panels.caption(figure, f"Round 0: the data. Top line: expert. {panels.seeds_note(results, 'Thin', hairs=True)}")
     return figure
 
 
-if __name__ == "__main__":
-    style.run(draw, kinds=["chain"])
+def draw_rounds(axis, result, look: style.Look, solid: bool) -> None:
+    """Draw the scores after each round: the mean, its 95 % band, and every seed."""
+    data, policy = chain(result)
+    scores = np.concatenate([data[:1], policy])
+    rounds, colour = np.arange(len(scores)), look.color
+    mean, low, high = panels.bands(scores)
+    axis.fill_between(rounds, low, high, color=colour, alpha=0.13, linewidth=0, label=f"_band of {look.label}")
+    axis.plot(rounds, scores, color=colour, linewidth=0.35, alpha=0.35)
+    if panels.success_intervals(result) is not None:  # these scores are shares of episodes that succeed
+        num = panels.setting(result, "final_episodes")
+        for at, shares in enumerate(policy, 1):
+            ends = np.array([stats.wilson(round(share * num), num) for share in shares]).T
+            axis.vlines(np.full(len(shares), at), *ends, color=colour, linewidth=0.4, alpha=0.35)
+    axis.plot(rounds, mean, color=colour, linestyle=look.linestyle, alpha=1.0 if solid else 0.35, label=look.label)
+    end = {"marker": look.marker, "markersize": 4, "markerfacecolor": colour if solid else "white"}
+    axis.plot(rounds[-1], mean[-1], color=colour, **end)

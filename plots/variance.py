@@ -1,64 +1,52 @@
-"""How much seeds differ: evaluations during training, and final policies (figures 17 and 18 of the paper).
+"""How much seeds differ: evaluations during training, and final policies (figures 17 and 18 of the paper)."""
 
-python plots/variance.py    draws plots/variance-<suite>.png and .svg for every suite in results
-"""
-
-from collections.abc import Iterable
+from functools import partial
+from typing import Any
 
 import numpy as np
+import panels
 import style
-from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
-METHODS = ("vfo-bin", "vfo-disc", "awr")
+from sibench.analysis.measures import converged_places, last_tenth, played_late
+
+BOTH: dict[str, Any] = {"linewidth": 1.1, "marker": "o", "markersize": 2.5, "markeredgewidth": 0.6}
+LINES = {"during training": BOTH | {"linestyle": ":", "markerfacecolor": "white"}, "final policies": BOTH}
 
 
-def draw(results: list) -> Figure:
-    """The paper's two ways to judge a method, and the standard deviation over seeds that either leaves."""
-    from sibench.evidence import converged_places, last_tenth, played_late
-
-    own = [one for one in results if one.method in METHODS]
-
-    def episodes(numbers: Iterable[int]) -> str:
-        return style.spell(numbers, "episode")
-
-    def rough(one) -> np.ndarray:
-        return last_tenth(one, fewest=1)
-
-    good, tasks = converged_places(results), style.by_task(own)
-    figure, axes = style.rows(3, list(tasks), "quality of the data", height=1.75, sharey="row")
-    scores = {
-        f"during training,\n{episodes(late.size for one in own for late in played_late(one))}": rough,
-        f"final policies,\n{episodes(one.episodes.shape[1] for one in own)}": lambda one: one.score,
+def draw(results: list):
+    """Draw the paper's two ways to judge a method, and the standard deviation over seeds of each."""
+    converged, tasks = converged_places(results), panels.by_task(results)
+    looks = style.looks(result.method for result in results)
+    figure, axes = panels.make_rows(3, list(tasks), "quality of the data", height=1.75, sharey="row")
+    during = panels.count((late.size for result in results for late in played_late(result)), "episode")
+    final = panels.count((result.episodes.shape[1] for result in results), "episode")
+    ways = {
+        f"during training,\n{during}": lambda result: last_tenth(result, min_episodes=1),
+        f"final policies,\n{final}": lambda result: result.score,
     }
-    values = np.concatenate([of(one) - one.quality for of in scores.values() for one in results])
-    values = values[np.isfinite(values)]
-    for (way, of), row in zip(scores.items(), axes, strict=False):
+    values = np.concatenate([score(result) - result.quality for score in ways.values() for result in results])
+    limits = panels.limits(values[np.isfinite(values)])
+    for (way, score), row in zip(ways.items(), axes, strict=False):
         row[0].set_ylabel(f"{way}\nimprovement")
         for task, axis in zip(tasks, row, strict=True):
-            axis.set(**style.limits(values), xticks=(0, 0.5, 1))
-            for (method, found), dodge in zip(tasks[task].items(), style.dodges(len(tasks[task]), 0.015), strict=True):
-                style.curve(axis, found, lambda one, of=of: of(one) - one.quality, good, dodge, **style.look(method))
-            style.headroom(axis)
-    axes[-1, 0].set_ylabel("standard deviation\nover seeds")
+            axis.set(**limits, xticks=(0, 0.5, 1))
+            for (method, cells), dodge in zip(tasks[task].items(), panels.dodges(len(tasks[task])), strict=True):
+                gains = partial(gain, score)
+                panels.curve(axis, cells, gains, converged, dodge, looks[method], band=False)
+            panels.mark_expert(axis)
     for task, axis in zip(tasks, axes[-1], strict=True):
-        for method, found in tasks[task].items():
-            for of, line in zip(scores.values(), (":", "-"), strict=True):
-                spread = [np.std(of(one), ddof=1) if len(one.score) > 1 else np.nan for one in found]
-                quality, colour = [one.quality for one in found], style.COLOURS[method]
-                axis.plot(quality, spread, color=colour, linewidth=1.1, linestyle=line)
+        for method, cells in tasks[task].items():
+            for score, line in zip(ways.values(), LINES.values(), strict=True):
+                spread = [np.std(score(cell), ddof=1) if len(cell.score) > 1 else np.nan for cell in cells]
+                axis.plot([cell.quality for cell in cells], spread, color=looks[method].color, **line)
+    axes[-1, 0].set_ylabel("standard deviation\nover seeds")
     axes[-1, 0].set_ylim(bottom=0)
-    style.key(figure, [method for method in METHODS if any(method in found for found in tasks.values())])
-    style.footnote(
-        figure,
-        own,
-        good,
-        "During training: evaluations in the last tenth of it, as the paper reports (manipulation: half). Final "
-        "policies: as all other figures here. Bottom: dotted for the first, full for the second.",
-        style.DOTS,
-        "Hatched: above the expert.",
-    )
+    axes[-1, 0].legend(handles=[Line2D([], [], color="0.2", label=name, **line) for name, line in LINES.items()])
+    panels.key(figure, looks, results, converged)
+    panels.caption(figure, panels.seeds_note(results, band=False))
     return figure
 
 
-if __name__ == "__main__":
-    style.run(draw, kinds=["ladder"], methods=METHODS)
+def gain(score, result) -> np.ndarray:
+    return score(result) - result.quality

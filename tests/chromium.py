@@ -1,4 +1,4 @@
-"""A headless Chromium, driven over its debugging pipe: no port, no library, no network."""
+"""Drive a headless Chromium over its debugging pipe, without a port, a library or the network."""
 
 import json
 import shutil
@@ -16,7 +16,7 @@ FLAGS = (
 
 
 class Chromium:
-    """One page. `errors` are what its console complained of, `requests` what it asked the network for."""
+    """A browser with one page; `errors` lists its console errors and dialogs, `requests` the addresses it requested."""
 
     def __enter__(self) -> "Chromium":
         self.folder = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
@@ -24,7 +24,7 @@ class Chromium:
         start = f'exec "$0" "$@" 3<&{browser_in} 4>&{browser_out}'
         flags = [*FLAGS.split(), "--no-first-run", "--remote-debugging-pipe", f"--user-data-dir={self.folder.name}"]
         self.process = subprocess.Popen(
-            ["bash", "-c", start, PROGRAM, *flags],
+            ["bash", "-c", start, str(PROGRAM), *flags],
             pass_fds=(browser_in, browser_out),
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
@@ -47,7 +47,7 @@ class Chromium:
         self.folder.cleanup()
 
     def ask(self, method: str, **params: Any) -> dict[str, Any]:
-        """Send a command of the DevTools protocol, note what happens meanwhile, and return its answer."""
+        """Send a command of the DevTools protocol, record the events until its answer, and return the answer."""
         self.number += 1
         message = {"id": self.number, "method": method, "params": params}
         self.write.write(json.dumps(message | ({"sessionId": self.session} if self.session else {})).encode() + b"\0")
@@ -63,7 +63,7 @@ class Chromium:
         content = bytearray()
         while (byte := self.read.read1(1)) != b"\0":
             if not byte:
-                raise RuntimeError("the browser has gone")
+                raise RuntimeError("the browser ended")
             content += byte
         return bytes(content)
 
@@ -84,19 +84,21 @@ class Chromium:
         self.until("document.readyState == 'complete'")
 
     def eval(self, expression: str) -> Any:
+        """Return the value of a JavaScript expression."""
         answer = self.ask("Runtime.evaluate", expression=expression, returnByValue=True)
         if "exceptionDetails" in answer:
             raise RuntimeError(f"{expression}: {answer['exceptionDetails']}")
         return answer["result"].get("value")
 
     def until(self, expression: str, seconds: float = 20) -> None:
+        """Wait until a JavaScript expression is true."""
         end = time.monotonic() + seconds
         while not self.eval(expression):
-            assert time.monotonic() < end, f"never came true: {expression}"
+            assert time.monotonic() < end, f"not true after {seconds} s: {expression}"
             time.sleep(0.05)
 
     def click(self, selector: str) -> None:
-        """A real click, in the middle of an element or of its first line, as with a mouse."""
+        """Click with the mouse on the middle of an element, or of its first line."""
         find = f"document.querySelector({json.dumps(selector)})"
         self.eval(f"{find}.scrollIntoView({{block: 'center', inline: 'center'}})")
         box = self.eval(f"(({{x, y, width, height}}) => [x + width / 2, y + height / 2])({find}.getClientRects()[0])")
@@ -107,6 +109,7 @@ class Chromium:
         self.ask("Input.insertText", text=text)
 
     def look(self, width: int, height: int, dark: bool = False, phone: bool = False) -> None:
+        """Set the size of the window, its colour scheme, and whether it is a phone's."""
         self.ask("Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=phone)
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         self.ask("Emulation.setEmulatedMedia", features=[scheme])

@@ -1,4 +1,4 @@
-"""Shared by the tests of the learners: every file in algorithms/, every variant of it, and data small enough to see."""
+"""Shared by tests of learners: every method file, all its variants, and data small enough to see."""
 
 import dataclasses
 import functools
@@ -9,8 +9,8 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from sibench.algorithm import RunConfig
 from sibench.data import Dataset
+from sibench.learning.method import Method, RunConfig
 
 REPO = Path(__file__).parents[1]  # not conftest's, which sets how XLA compiles: this is used by perf_learners.py too
 FILES = sorted((REPO / "algorithms").glob("[!_]*.py"))
@@ -18,21 +18,26 @@ FILES = sorted((REPO / "algorithms").glob("[!_]*.py"))
 
 @functools.cache
 def module(name: str):
+    """Import a file of algorithms/."""
     spec = importlib.util.spec_from_file_location(name, REPO / "algorithms" / f"{name}.py")
     found = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(found)
     return found
 
 
+def method(name: str) -> Method:
+    return module(name).METHOD
+
+
 def own_fields(name: str) -> list[dataclasses.Field]:
-    """What a method's Config adds to RunConfig."""
+    """List the fields that a method's Config adds to RunConfig."""
     shared = {field.name for field in dataclasses.fields(RunConfig)}
     return [field for field in dataclasses.fields(module(name).Config) if field.name not in shared]
 
 
 def variants() -> list[tuple[str, dict]]:
-    """Every method with its defaults, and once with each other value of a setting that has choices."""
-    found = []
+    """List every method with its defaults, and once with each other value of a setting that has choices."""
+    found: list[tuple[str, dict]] = []
     for file in FILES:
         found.append((file.stem, {}))
         for field in own_fields(file.stem):
@@ -45,18 +50,18 @@ def variants() -> list[tuple[str, dict]]:
 
 
 def small(name: str, **changes):
-    """A config of a method with everything small."""
+    """Return a config of a method with everything small."""
     sizes = {"task": "hopper", "dataset": ("random-n5",), "hidden": (8, 8), "batch_size": 8}
     little = {"features": 8, "candidates": 3, "target_every": 2}
     for field in own_fields(name):
-        if field.name.endswith("_steps"):
+        if field.metadata.get("phase"):
             sizes[field.name] = 3
         sizes |= {key: value for key, value in little.items() if key == field.name}
     return module(name).Config(**sizes | changes)
 
 
 def dataset(lengths=(5, 1, 7, 3), obs_dim=3, action_dim=2, seed=0, **columns) -> Dataset:
-    """Random numbers in the shape of a dataset; every second episode ends in a terminal state."""
+    """Return a dataset of random numbers; every second episode ends in a terminal state."""
     rng, lengths = np.random.default_rng(seed), np.array(lengths)
     num, episodes = lengths.sum(), len(lengths)
     offsets = np.concatenate([[0], np.cumsum(lengths)])
@@ -77,7 +82,7 @@ def dataset(lengths=(5, 1, 7, 3), obs_dim=3, action_dim=2, seed=0, **columns) ->
 
 
 def of_lane(data, lane: int = 0):
-    """What the loop's vmap hands to one lane."""
+    """Return the data of one lane, as its update function gets it."""
     return type(data)(*(s._replace(stats=take(s.stats, lane), stretch=take(s.stretch, lane)) for s in data))
 
 

@@ -9,8 +9,8 @@ import time
 import numpy as np
 
 import sibench
+from sibench.core.provenance import code_version
 from sibench.leaderboard import Entry
-from sibench.provenance import code_version
 
 STEPS, FEATURES, RIDGE = 30_000, 500, 1e-4
 

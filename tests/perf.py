@@ -1,9 +1,9 @@
-"""Environment steps per second, side by side: ours through JAX, the raw `Batch`, and Gymnasium.
+"""Environment steps per second: ours through JAX, the raw `Batch`, and Gymnasium.
 
     make perf
 
-Contenders of one task run in turn, three rounds; the medians are printed. Compare ratios, not machines. `collect` is
-all that a dataset costs but its file: whole episodes of the clone of 1000 demonstrations, recorded.
+Contenders of one task run in turn, three rounds; medians are printed. Compare ratios, not machines. `collect` is the
+cost of a dataset without its file: recorded episodes of the clone of 1000 demonstrations.
 """
 
 import os
@@ -20,11 +20,11 @@ import numpy as np
 from mujoco.batch import Batch
 
 from sibench import tasks
-from sibench.cli import threads
+from sibench.core.system import threads
 from sibench.data.collect import player
-from sibench.evaluation import policy_act
-from sibench.networks import BinsPolicy
-from sibench.rollout import MAX_LANES, rollout, seeds
+from sibench.policies.evaluation import policy_act
+from sibench.policies.networks import BinsPolicy
+from sibench.tasks.rollout import MAX_LANES, rollout, seeds
 
 NUM, SECONDS, ROUNDS = 256, 1.0, 3
 
@@ -128,7 +128,7 @@ from pathlib import Path
 from sibench import load_privileged
 from sibench.data import storage
 from sibench.data.collect import build
-from sibench.ids import Id
+from sibench.core.ids import Id
 
 def memory(which):
     return int(Path("/proc/self/status").read_text().split(which)[1].split()[0]) / 1024  # MiB

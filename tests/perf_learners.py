@@ -1,8 +1,8 @@
-"""Updates per second of the learners: the loop against a bare scan, many lanes against one, and the machine's limit.
+"""Updates per second of learners: the loop against a bare scan, many lanes against one, and the machine's limit.
 
     python tests/perf_learners.py        part of `make perf`
 
-At the paper's network on data of halfcheetah's shape. Contenders run in turn; medians over the rounds are printed.
+Networks have the paper's size, data has halfcheetah's shape. Contenders run in turn; medians are printed.
 """
 
 import argparse
@@ -17,23 +17,23 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import numpy as np
-from learners import FILES, dataset, module, of_lane
+from learners import FILES, dataset, method, of_lane
 
-from sibench.algorithm import Spec
-from sibench.batches import make_data
-from sibench.lanes import Lane, Program
-from sibench.train import Run
+from sibench.learning.lanes import Lane, Program
+from sibench.learning.method import Spec
+from sibench.learning.run import Run
+from sibench.learning.sampling import make_data
+from sibench.learning.train import Trainer
 
 SPEC = Spec(17, 6)
 
 
 def contender(name: str, num_lanes: int, updates: int, hidden: tuple[int, ...]):
-    """The loop's own program; returns a function that runs it, and the seconds it took to compile."""
-    config = module(name).Config(task="halfcheetah", dataset=("toy",), hidden=hidden)
+    """Return a function that runs the loop's own program, and the seconds it took to compile."""
+    config = method(name).config(task="halfcheetah", dataset=("toy",), hidden=hidden)
     toy = dataset(lengths=[1000] * 100, obs_dim=SPEC.obs_dim, action_dim=SPEC.action_dim)
-    privileges = module(name).make(config, SPEC).privileges
-    data = make_data([toy], toy.first(10), [0] * num_lanes, privileges)
-    program = Program(module(name).make, config, SPEC, [Lane("toy", None, seed) for seed in range(num_lanes)], data)
+    data = make_data([toy], toy.first(10), [0] * num_lanes, method(name).sees(config))
+    program = Program(method(name).make, config, SPEC, [Lane("toy", None, seed) for seed in range(num_lanes)], data)
     states, done = program.init(), 0
 
     def run() -> None:
@@ -47,11 +47,11 @@ def contender(name: str, num_lanes: int, updates: int, hidden: tuple[int, ...]):
 
 
 def bare(name: str, updates: int, hidden: tuple[int, ...]):
-    """What one would write by hand: a scan over keys, nothing else; and the operations of one update."""
-    config = module(name).Config(task="halfcheetah", dataset=("toy",), hidden=hidden)
+    """Return a function that runs a bare scan over keys, and the FLOPs of one update."""
+    config = method(name).config(task="halfcheetah", dataset=("toy",), hidden=hidden)
     toy = dataset(lengths=[1000] * 100, obs_dim=SPEC.obs_dim, action_dim=SPEC.action_dim)
-    learner = module(name).make(config, SPEC)
-    data = of_lane(make_data([toy], toy.first(10), [0], learner.privileges))
+    learner = method(name).make(config, SPEC)
+    data = of_lane(make_data([toy], toy.first(10), [0], method(name).sees(config)))
     state = jax.jit(learner.init)(data, jax.random.key(0))
 
     @jax.jit
@@ -70,24 +70,24 @@ def bare(name: str, updates: int, hidden: tuple[int, ...]):
 
 
 def rest_of_the_loop(hidden: tuple[int, ...]) -> float:
-    """Seconds that a run spends beside its updates and evaluations on what 20 000 of them bring: 20 rows, a checkpoint.
+    """Return the seconds that 20 000 updates spend on logs and a checkpoint: 20 rows, one checkpoint.
 
-    A checkpoint is written while the learners go on; here they wait for it.
+    Checkpoints are written while learning goes on; here the loop waits for it.
     """
     sizes = {"hidden": hidden, "seeds": 1, "demos": 2, "expert": "expert-n2", "build": True}
     often = {"steps": 40, "log_every": 2, "checkpoint_every": 40, "evals": 1, "eval_episodes": 1}
     with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):
         os.environ["SIBENCH_DATA"] = folder
-        config = module("vfo").Config(task="halfcheetah", dataset=("random-n2",), out=Path(folder), **sizes, **often)
-        run = Run(config, module("vfo").make)
+        config = method("vfo").config(task="halfcheetah", dataset=("random-n2",), out=Path(folder), **sizes, **often)
+        run = Run(config, method("vfo"))
         run.begin()
-        start = time.perf_counter()
-        run.learn(threading.Event())
-        return time.perf_counter() - start - sum(run.seconds.values())
+        trainer, start = Trainer(run), time.perf_counter()
+        trainer.learn(threading.Event())
+        return time.perf_counter() - start - sum(trainer.watch.seconds.values())
 
 
 def peak() -> float:
-    """FLOP/s of one large float32 matrix product, as jax computes it by default."""
+    """Return the FLOP/s of one large float32 matrix product."""
     size = 8192 if jax.default_backend() == "gpu" else 2048
     a = jnp.ones((size, size))
     product = jax.jit(lambda a: a @ a / size)
@@ -99,7 +99,7 @@ def peak() -> float:
 
 
 def seconds(runs, rounds: int) -> np.ndarray:
-    """Median seconds of each, taken in turn."""
+    """Return the median seconds of each function, run in turn."""
     table = []
     for _ in range(rounds):
         row = []
@@ -118,13 +118,13 @@ def main() -> None:
     parser.add_argument("--lanes", type=int, nargs="*", default=[1, 8, 40, 160] if gpu else [1, 8])
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--hidden", type=int, nargs="*", default=[512, 512])
-    parser.add_argument("--algorithms", nargs="*", default=[file.stem for file in FILES])
+    parser.add_argument("--methods", nargs="*", default=[file.stem for file in FILES])
     args = parser.parse_args()
     hidden, limit = tuple(args.hidden), peak()
     print(f"{jax.devices()[0].device_kind}: a large float32 product runs at {limit / 1e9:,.0f} GFLOP/s\n")
     header = f"{'':<10}{'MFLOP/update':>14}{'compile s':>11}{'bare/s':>9}{'loop/s':>9}{'bare/loop':>11}"
     print(f"{header}{'GFLOP/s':>9}{'of peak':>9}")
-    for name in args.algorithms:
+    for name in args.methods:
         (by_hand, flops), (loop, compiling) = bare(name, args.updates, hidden), contender(name, 1, args.updates, hidden)
         bare_rate, loop_rate = args.updates / seconds([by_hand, loop], args.rounds)
         print(

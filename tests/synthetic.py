@@ -1,17 +1,27 @@
 """Made-up results of whole suites, for tests of what reads results."""
 
+import dataclasses
 import json
 import zlib
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from sibench import results, suites, tasks
-from sibench.ids import LADDER, twin
-from sibench.suites import MANIPULATION, Cell, base
+from sibench import tasks
+from sibench.analysis.measures import to_return
+from sibench.bench import suites
+from sibench.bench.suites import MANIPULATION, Cell
+from sibench.core.ids import LADDER
+from sibench.core.schema import Settings
+from sibench.learning import results
+from sibench.learning.results import Background, Identity, Origin, Result, Round, SeedResult, TrainingEvaluation
 
-STEPS, TEACHER = 1_000_000, 8.0
+Improvement = Callable[..., float]
+"""A function of a cell, the quality of its data, and whether it is a round of self-improvement."""
+UPDATES, TEACHER, HASH = 1_000_000, 8.0, "0" * 64
+SETTINGS: Settings = {"steps": UPDATES, "batch_size": 256, "hidden": (512, 512), "final_episodes": 1000}
 QUALITY = {
     "ant": (0.06, 0.10, 0.19, 0.69, 0.84, 0.93, 0.995, 0.992, 0.97, 1.004),
     "halfcheetah": (-0.02, 0.02, 0.0, 0.05, 0.3, 0.65, 0.89, 0.94, 0.97, 0.98),
@@ -21,16 +31,16 @@ QUALITY = {
     "can": (0.0, 0.01, 0.01, 0.07, 0.14, 0.54, 0.83, 0.88),
     "square": (0.01, 0.0, 0.0, 0.02, 0.1, 0.14, 0.44, 0.69),
 }
-"""Of the ladder's data, about."""
+"""Approximate quality of the ladder's data."""
 
 
 def quality_of(cell: Cell) -> float:
     kind, number = cell.dataset.split("-")[:2]
-    return int(number) / 1000 if kind == "mix" else QUALITY[twin(cell.task)][LADDER.index(int(number))]
+    return int(number) / 1000 if kind == "mix" else QUALITY[tasks.state_twin(cell.task)][LADDER.index(int(number))]
 
 
 def like_paper(cell: Cell, quality: float, is_chain: bool = False) -> float:
-    """The improvement that the paper reports, or so."""
+    """Return about the improvement that the paper reports."""
     method, settings, headroom = cell.method, dict(cell.settings), max(0.0, 1 - quality)
     if method == "dilo" and settings.get("temperature") == 100:
         return 0.0  # as BC
@@ -49,7 +59,7 @@ def like_paper(cell: Cell, quality: float, is_chain: bool = False) -> float:
         return 0.3 * (0.5 - quality)
     if is_chain and method in ("smodice-kl", "dilo"):
         return -0.1 * quality
-    if twin(cell.task) in MANIPULATION and method in ("awr", "vfo-disc", "smodice-chi2"):
+    if tasks.state_twin(cell.task) in MANIPULATION and method in ("awr", "vfo-disc", "smodice-chi2"):
         return {"awr": 0.07 if is_chain else 0.45, "vfo-disc": 0.3, "smodice-chi2": -0.4}[method] * headroom
     if is_chain:
         return {"bc": 0.0, "bco": 0.04, "vfo-bin": 0.08, "awr": 0.09}[method] * headroom
@@ -64,13 +74,13 @@ def like_paper(cell: Cell, quality: float, is_chain: bool = False) -> float:
 
 
 def unlike_paper(cell: Cell, quality: float, is_chain: bool = False) -> float:
-    """The contrary, of all of it."""
+    """Return an improvement that contradicts every claim of the paper."""
     method, settings, headroom = cell.method, dict(cell.settings), max(0.0, 1 - quality)
     if cell.dataset.startswith("mix"):
         return {"bc": -0.05, "smodice-kl": 0.2 * quality, "dilo": 0.2 * quality}.get(
             method, (0.7 if settings else 0.5) * headroom
         )
-    if twin(cell.task) in MANIPULATION and method in ("awr", "smodice-chi2"):
+    if tasks.state_twin(cell.task) in MANIPULATION and method in ("awr", "smodice-chi2"):
         return -0.005 if is_chain else 0.3 * headroom
     if is_chain:
         falls = {"bc": 0.07, "bco": 0.06, "vfo-bin": 0.04, "awr": 0.005, "smodice-kl": 0.035, "dilo": 0.08}
@@ -86,63 +96,94 @@ def unlike_paper(cell: Cell, quality: float, is_chain: bool = False) -> float:
     return min(value, -0.25) if method in ("vfo-bin", "vfo-disc") else value
 
 
-def write(
-    folder: Path,
-    name: str,
-    improvement: Callable = like_paper,
+def write(folder: Path, suite: str, improvement: Improvement = like_paper, **how: Any) -> None:
+    """Write what `make` returns as result files."""
+    for made in make(suite, improvement, **how):
+        cell = Cell(made.task, made.method, made.dataset, tuple(sorted(made.settings.items())))
+        file = results.path(folder, suite, made.task, cell.name)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(json.dumps(dataclasses.asdict(made)))
+
+
+def make(
+    suite: str,
+    improvement: Improvement = like_paper,
     keep: Callable[[Cell], bool] = lambda cell: True,
     gap: Callable[[Cell], float] = lambda cell: 0.2,
-    **how,
-) -> None:
-    """The results of a suite, of the cells that are to be kept; `gap` is that of BC to its teacher, in nats."""
-    described = suites.suite(base(name))
-    for cell in filter(keep, described.cells):
-        raw = result(name, cell, improvement, gap(cell), described.iterations, **how)
-        file = results.path(folder, name, cell.task, cell.name)
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(json.dumps(raw))
+    **how: Any,
+) -> list[Result]:
+    """Return results of the cells of a suite that `keep` selects; `gap` is BC's to the behaviour policy, in nats."""
+    described = suites.suite(suites.base(suite))
+    return [
+        result(suite, cell, improvement, gap(cell), described.rounds, **how) for cell in filter(keep, described.cells)
+    ]
 
 
 def result(
     suite: str,
     cell: Cell,
-    improvement: Callable,
+    improvement: Improvement,
     gap: float,
-    iterations: int,
+    num_rounds: int,
     seeds: int = 5,
     noise: float = 0.02,
     training_noise: Callable[[Cell], float] = lambda cell: 0.05,
-) -> dict:
-    """The content of a result file. The noises are standard deviations over seeds: of final policies, and before."""
+) -> Result:
+    """Return the result of a cell. The noises are standard deviations over seeds: of final policies, and before."""
     rng = np.random.default_rng(zlib.crc32(f"{suite} {cell}".encode()))
-    quality, chain = quality_of(cell), []
-    data = np.full(seeds, quality)
-    for iteration in range(max(1, iterations)):
-        scores = data + [improvement(cell, of, iterations > 0) for of in data] + rng.normal(0, noise, seeds)
+    quality, rounds = quality_of(cell), []
+    data = scores = nll = np.full(seeds, quality)
+    for _ in range(max(1, num_rounds)):
+        gains = [improvement(cell, start, num_rounds > 0) for start in data]
+        scores = data + gains + rng.normal(0, noise, seeds)
         nll = TEACHER + gap + (cell.method != "bc") * rng.gamma(9, 0.1, seeds)
-        row = {"iteration": iteration, "data_quality": data.tolist(), "score": scores.tolist(), "nll": nll.tolist()}
-        chain.append(row | {"teacher_nll": [TEACHER] * seeds})
+        columns = (tuple(values.tolist()) for values in (data, scores, nll))
+        rounds.append(Round(("made-up",) * seeds, *columns, teacher_nll=(TEACHER,) * seeds))
         data = scores + rng.normal(0, noise / 5, seeds)
     before = quality + improvement(cell, quality, False) + rng.normal(0, training_noise(cell), seeds)
-    random, expert = (tasks.references(cell.task)[name]["mean"] for name in ("random", "expert"))
-    lanes = [
-        {
-            "seed": seed,
-            "status": "finished",
-            "returns": [random + (expert - random) * scores[seed]],
-            "nll": nll[seed],
-            "evaluations": [{"updates": STEPS, "returns": [random + (expert - random) * before[seed]] * 20}],
-        }
-        for seed in range(seeds)
+    final, late = (to_return(values, cell.task).tolist() for values in (scores, before))
+    return Result(
+        format=results.FORMAT,
+        suite=suite,
+        task=cell.task,
+        method=cell.method,
+        dataset=cell.dataset,
+        settings=dict(cell.settings),
+        privileges=(),
+        engine="c",
+        action_size=tasks.make(cell.task, "c").action_size,
+        background=Background(f"{cell.task}/{cell.dataset}-v1", "c", 1000, 0.0, 1.0, quality, TEACHER, HASH, HASH),
+        expert=None,
+        identity=Identity(1, 1, {}, SETTINGS, {}),
+        origin=Origin("", "0", "3.11", "made up", "cpu", {}, seeds, UPDATES, 0),
+        seeds=tuple(
+            SeedResult(
+                seed,
+                "finished",
+                (final[seed],),
+                (1000,),
+                nll=float(nll[seed]),
+                evaluations=(TrainingEvaluation(UPDATES, (late[seed],) * 20),),
+            )
+            for seed in range(seeds)
+        ),
+        rounds=tuple(rounds) if num_rounds else (),
+    )
+
+
+def with_scores(result: Result, scores: Any) -> Result:
+    """Return a result whose seeds have these normalised returns: [S], or [S, E] per episode."""
+    returns = to_return(np.array(scores, float).reshape(len(scores), -1), result.task).tolist()
+    template = result.seeds[0]
+    seeds = [
+        dataclasses.replace(template, seed=seed, returns=tuple(row), lengths=(1000,) * len(row))
+        for seed, row in enumerate(returns)
     ]
-    place = {"suite": suite, "task": cell.task, "method": cell.method, "dataset": cell.dataset}
-    return {
-        "format": results.FORMAT,
-        "cell": place | {"settings": dict(cell.settings)},
-        "engine": "c",
-        "dataset": {"quality": quality, "teacher_nll": TEACHER},
-        "num_pretrain": 0,
-        "config": {"steps": STEPS, "batch_size": 256, "hidden": [512, 512], "final_episodes": 1000},
-        "lanes": lanes,
-        **({"chain": chain} if iterations else {}),
-    }
+    return dataclasses.replace(result, seeds=tuple(seeds))
+
+
+def with_settings(result: Result, **settings: Any) -> Result:
+    """Return a result that was trained with other settings."""
+    assert result.identity is not None
+    identity = dataclasses.replace(result.identity, settings=result.identity.settings | settings)
+    return dataclasses.replace(result, identity=identity)

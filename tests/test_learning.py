@@ -4,10 +4,13 @@ import numpy as np
 import pytest
 from learners import module
 
-from sibench import files, results, suites, tasks
-from sibench.bench import Config, main
-from sibench.suites import SUITES, Suite, grid
-from sibench.train import train
+from sibench import tasks
+from sibench.bench import suites
+from sibench.bench.__main__ import main
+from sibench.bench.config import Config
+from sibench.bench.suites import SUITES, Suite, grid
+from sibench.core import files
+from sibench.learning.train import train
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(5400)]
 
@@ -38,7 +41,7 @@ def test_vfo_is_better_than_cloning_and_than_its_data(tmp_path, monkeypatch):
     cells = grid(("hopper",), ("bc", "vfo-bin"), ("bc-2-n400",))
     monkeypatch.setitem(SUITES, "learning", Suite("learning", "", cells, suites.QUICK | {"final_episodes": 100}))
     main(Config("learning", results=tmp_path / "results", runs=tmp_path / "runs"))
-    bc, vfo = results.read_suite("learning", tmp_path / "results")
+    bc, vfo = suites.read_suite("learning", tmp_path / "results")
     assert (bc.method, vfo.method) == ("bc", "vfo-bin")
     assert vfo.score.min() > bc.score.max()
     assert vfo.improvement.mean() > 0

@@ -1,5 +1,7 @@
 """Every loss against numbers worked out by hand, jitted and not; one update against NumPy."""
 
+import functools
+
 import chex
 import jax
 import jax.numpy as jnp
@@ -8,8 +10,8 @@ import pytest
 from absl.testing import parameterized
 from learners import dataset, module, of_lane, small
 
-from sibench.algorithm import Spec
-from sibench.batches import make_data, sample
+from sibench.learning.method import Spec
+from sibench.learning.sampling import make_data, sample
 
 A = jnp.array
 
@@ -86,8 +88,8 @@ class Losses(chex.TestCase, parameterized.TestCase):
         args = A([1.0, 2.0]), A([0.0, -5.0]), A([2.0, -1.0])
         self.check(dilo.value_loss, expected, *args, conservatism=0.8, mixture=0.3)
 
-    def test_dilo_pulls_what_leads_nowhere_down_to(self):
-        """Its docstring's number: where V of background that never meets the expert is at rest."""
+    def test_dilo_value_of_background_without_a_way_to_the_expert(self):
+        """V comes to rest at the number that the docstring of dilo.py names."""
         dilo = module("dilo")
 
         def loss(c, kappa):
@@ -114,12 +116,18 @@ class Losses(chex.TestCase, parameterized.TestCase):
 
 @pytest.mark.parametrize("shapes", [((3,), (3, 1), (3,)), ((3,), (3,), (1,))])
 def test_targets_do_not_broadcast(shapes):
-    """[B] - [B, 1] is the bug that this field breeds."""
+    """Subtracting [B, 1] from [B] is the classic bug of this field."""
     with pytest.raises(AssertionError):
         module("vfo").td_target(*(jnp.ones(shape) for shape in shapes), 0.9, True)
 
 
-# --- one update of VfO and the published NCE's nu, anew in NumPy ------------------------------------------------------
+# --- one update of VfO, and the loss of nu of NCE, written again in NumPy ---------------------------------------------
+
+
+def inside(variables, *path):
+    """Return the parameters of a module with its input statistics beside them."""
+    params, stats = (functools.reduce(lambda tree, name: tree[name], path, variables[c]) for c in ("params", "stats"))
+    return params | stats
 
 
 def encode(params, x):
@@ -129,8 +137,8 @@ def encode(params, x):
 
 
 def forward(params, x):
-    """The value of each row, by NumPy alone."""
-    return features(params["params"]["Features_0"], x)[:, 0]
+    """Return the value of each row, in NumPy alone."""
+    return features(inside(params, "Features_0"), x)[:, 0]
 
 
 def features(params, x, *action):
@@ -142,8 +150,8 @@ def features(params, x, *action):
     return h
 
 
-def test_one_update_of_vfo_against_numpy():
-    """The losses, the target, the weights; and that the step goes down the value loss by Adam's first step."""
+def test_one_update_of_vfo_agrees_with_numpy():
+    """Compare losses, target and weights, and check that Adam's first step goes down the value loss."""
     config = small("vfo", batch_size=8, discount=0.9, mixture=0.3, temperature=0.5, learning_rate=1e-3)
     vfo = module("vfo").make(config, Spec(3, 2))
     data = of_lane(make_data([dataset()], dataset(seed=1), [0]))
@@ -201,11 +209,11 @@ def test_one_update_of_vfo_against_numpy():
         np.testing.assert_allclose(steps[steep], -1e-3 * np.sign(slopes[steep]), rtol=2e-2)
 
 
-def test_the_loss_of_nu_against_numpy():
-    """Equation (3) of nce.py with both penalties, the slopes of nu by finite differences."""
+def test_loss_of_nu_agrees_with_numpy():
+    """Compare equation (3) of nce.py with both penalties; the slopes of nu come from finite differences."""
     config = small("nce", variant="privileged", batch_size=8, discount=0.9)
     nce = module("nce").make(config, Spec(3, 2))
-    data = of_lane(make_data([dataset()], dataset(seed=1), [0], nce.privileges))
+    data = of_lane(make_data([dataset()], dataset(seed=1), [0], ("expert actions",)))
     state = nce.init(data, jax.random.key(0))
     bias = state.nu.params["zeta"]["params"]["Features_0"]["MLP_0"]["Dense_2"]["bias"]
     state = state.replace(
@@ -215,10 +223,10 @@ def test_the_loss_of_nu_against_numpy():
 
     expert_key, background_key, _, nu_key, _, mix_key = jax.random.split(jax.random.key(1), 6)
     expert, background = sample(data.expert, 8, expert_key), sample(data.background, 8, background_key)
-    phi, omega = state.representation.params["phi"]["params"], np.asarray(state.nu.params["omega"], np.float64)
+    phi, omega = inside(state.representation.params["phi"]), np.asarray(state.nu.params["omega"], np.float64)
 
     def zeta(x, action):
-        return features(state.nu.params["zeta"]["params"]["Features_0"], x, action)[:, 0]
+        return features(inside(state.nu.params["zeta"], "Features_0"), x, action)[:, 0]
 
     def nu(x, action):
         return features(phi, x, action) @ omega / np.sqrt(8) + zeta(x, action)

@@ -1,7 +1,6 @@
-"""Lift, Can and Square: are grasps real, is success what it should be, and does the demonstrator succeed?"""
+"""Lift, Can and Square: grasps are physical, success is what it should be, and the demonstrator succeeds."""
 
 import json
-from pathlib import Path
 
 import h5py
 import jax
@@ -12,53 +11,53 @@ import pytest
 from conftest import MANIPULATION, command
 
 import sibench
-from sibench import files, scripted, tasks
-from sibench.data import interop, storage
+from sibench import tasks
+from sibench.core.errors import UserError
+from sibench.core.ids import parse_id
+from sibench.data import formats, hdf5, robomimic
+from sibench.data.check import verify
 from sibench.data.collect import player
-from sibench.data.verify import verify
-from sibench.errors import UserError
-from sibench.ids import parse_id
-from sibench.physics import PhysicsState
-from sibench.rollout import MAX_LANES, rollout, seeds
+from sibench.tasks import demonstrator
+from sibench.tasks.physics import PhysicsState
+from sibench.tasks.rollout import MAX_LANES, rollout, seeds
 
 OBJECT = slice(8, 11)
 
 
-def played(name: str, num: int, **options):
-    task = tasks.make(name, "c")
-    act, params, _ = player(task, "expert")
-    return task, rollout(task, act, params, seeds("select", f"test/{name}", num), **options)
-
-
 @pytest.fixture(scope="module")
-def episodes():
-    """The demonstrator's, recorded."""
-    return {name: played(name, 32, record=True) for name in MANIPULATION}
+def demonstrations():
+    """32 recorded episodes of the demonstrator for each task."""
+    result = {}
+    for name in MANIPULATION:
+        task = tasks.make(name, "c")
+        act, params, _ = player(task, "expert")
+        result[name] = task, rollout(task, act, params, seeds("select", f"test/{name}", 32), record=True)
+    return result
 
 
 @pytest.mark.parametrize("name", MANIPULATION)
-def test_observations_are_those_of_the_simulation(name, episodes):
-    """What MuJoCo itself says of the poses, at a hundred steps on the way; in robosuite's order, quaternions xyzw."""
-    task, shown = episodes[name]
-    assert task.observation_size == shown.obs.shape[-1] == {"lift": 19, "can": 23, "square": 23}[name]
+def test_observations_match_mujoco_poses(name, demonstrations):
+    """Over 100 steps, in robosuite's order, with quaternions as xyzw."""
+    task, played = demonstrations[name]
+    assert task.observation_size == played.obs.shape[-1] == {"lift": 19, "can": 23, "square": 23}[name]
     data = mujoco.MjData(task.model)
     state = task.reset(jax.random.key(0))
     step = jax.jit(task.step)
-    for action in shown.action[0, :100]:
+    for action in played.action[0, :100]:
         state = step(state, action)
         if state.done:
             break
         data.qpos[:] = state.pipeline_state.fields["qpos"]
         mujoco.mj_kinematics(task.model, data)
-        eef, thing = data.body("gripper"), data.body("object")
+        eef, target = data.body("gripper"), data.body("object")
         back, relative, position = np.zeros(4), np.zeros(4), np.zeros(3)
         mujoco.mju_negQuat(back, eef.xquat)
-        mujoco.mju_mulQuat(relative, back, thing.xquat)
-        mujoco.mju_rotVecQuat(position, thing.xpos - eef.xpos, back)
-        seen = (position, np.roll(relative, -1)) if name != "lift" else (eef.xpos - thing.xpos,)
+        mujoco.mju_mulQuat(relative, back, target.xquat)
+        mujoco.mju_rotVecQuat(position, target.xpos - eef.xpos, back)
+        relative_pose = (position, np.roll(relative, -1)) if name != "lift" else (eef.xpos - target.xpos,)
         fingers = (data.qpos[6:7], -data.qpos[7:8])
         robot = (eef.xpos, np.roll(eef.xquat, -1), *fingers)
-        expected = np.concatenate([*robot, thing.xpos, np.roll(thing.xquat, -1), *seen])
+        expected = np.concatenate([*robot, target.xpos, np.roll(target.xquat, -1), *relative_pose])
         # a quaternion and its negative are the same rotation
         ours = np.asarray(state.obs)
         for start in (3, 12, 19) if name != "lift" else (3, 12):
@@ -87,28 +86,28 @@ def test_actions_move_turn_and_grip(name):
 
 
 @pytest.mark.parametrize("name", MANIPULATION)
-def test_nothing_has_succeeded_at_reset(name):
+def test_reset_is_random_and_never_successful(name):
     task = tasks.make(name, "c")
     state = jax.jit(jax.vmap(task.reset))(jax.random.split(jax.random.key(0), 1000))
     qpos = np.asarray(state.pipeline_state.fields["qpos"])
     assert not jax.vmap(task.terminal)(state.pipeline_state).any()
     assert (np.std(qpos[:, OBJECT], axis=0)[:2] > 1e-3).all()
-    assert np.std(np.arctan2(qpos[:, 14], qpos[:, 11])) > 0.8  # it stands at any angle
+    assert np.std(np.arctan2(qpos[:, 14], qpos[:, 11])) > 0.8  # any angle
 
 
 @pytest.mark.parametrize("name", MANIPULATION)
-def test_a_random_policy_fails_and_the_demonstrator_does_not(name, episodes):
-    task, shown = episodes[name]
-    assert shown.reward_sum.mean() >= 0.98
-    assert (shown.reward_sum == shown.terminal).all() and (shown.length[shown.terminal] < task.horizon).all()
+def test_demonstrator_succeeds_and_random_policy_fails(name, demonstrations):
+    task, played = demonstrations[name]
+    assert played.reward_sum.mean() >= 0.98
+    assert (played.reward_sum == played.terminal).all() and (played.length[played.terminal] < task.horizon).all()
     random = rollout(task, player(task, "random")[0], None, seeds("select", "test", 16))
     assert random.reward_sum.sum() == 0 and (random.length == task.horizon).all()
 
 
 @pytest.mark.parametrize("name", MANIPULATION)
-def test_progress_is_seen_before_success_is(name, episodes):
-    task, shown = episodes[name]
-    assert (shown.progress[shown.terminal] == 1).all()
+def test_progress_rises_before_success(name, demonstrations):
+    task, played = demonstrations[name]
+    assert (played.progress[played.terminal] == 1).all()
     random = rollout(task, player(task, "random")[0], None, seeds("select", "test", 16))
     assert (random.progress > 0).all() and random.progress.mean() < 0.5
 
@@ -128,37 +127,46 @@ def test_progress_is_seen_before_success_is(name, episodes):
 
 
 @pytest.mark.parametrize("name", MANIPULATION)
-def test_demonstrations_differ(name, episodes):
-    """In length, in speed, and in the side that the object is grasped from."""
-    _, shown = episodes[name]
-    assert shown.length.max() > 1.5 * shown.length.min()
-    fastest = [np.abs(action[:length, :3]).max() for action, length in zip(shown.action, shown.length, strict=True)]
+def test_demonstrations_vary_in_length_speed_and_grasp(name, demonstrations):
+    _, played = demonstrations[name]
+    assert played.length.max() > 1.5 * played.length.min()
+    fastest = [np.abs(action[:length, :3]).max() for action, length in zip(played.action, played.length, strict=True)]
     assert max(fastest) > 1.5 * min(fastest)
-    last = shown.obs[np.arange(len(shown.length)), shown.length - 5]
+    last = played.obs[np.arange(len(played.length)), played.length - 5]
     yaw = 2 * np.arctan2(last[:, 5], last[:, 6])
     assert name == "square" or np.std(yaw) > 0.5
 
 
-def test_the_demonstrators_memory_is_its_episodes_own(episodes, monkeypatch):
-    """An episode is the same next to others as alone: memories are begun anew, and do not move between lanes."""
-    _, shown = episodes["lift"]
-    task, act = tasks.make("lift", "c"), scripted.script("lift")
-    monkeypatch.setitem(MAX_LANES, "c", 2)  # which are filled anew
-    alone = rollout(task, act, None, shown.seed[-3:], record=True)
-    assert alone.length.tolist() == shown.length[-3:].tolist()
-    np.testing.assert_allclose(alone.action[alone.in_step], shown.action[-3:][shown.in_step[-3:]], atol=1e-4)
-
-
-def test_another_script_has_another_name():
-    """Datasets name the script that they are of: if it acts otherwise, count up `Manipulation.script`, and write the
-    hash of its file here."""
-    known = {"scripted-1": "763fa3fb0f71c5d4cb6622f8b4fb146440c0360d02d37ea0dcc0707fa023b8a6"}
-    assert known[tasks.task_type("lift").script] == files.sha256(Path(scripted.__file__))
+def test_demonstrator_memory_is_independent_of_other_lanes(demonstrations, monkeypatch):
+    _, played = demonstrations["lift"]
+    task, act = tasks.make("lift", "c"), demonstrator.script("lift")
+    monkeypatch.setitem(MAX_LANES, "c", 2)  # lanes are refilled
+    alone = rollout(task, act, None, played.seed[-3:], record=True)
+    assert alone.length.tolist() == played.length[-3:].tolist()
+    np.testing.assert_allclose(alone.action[alone.in_step], played.action[-3:][played.in_step[-3:]], atol=1e-4)
 
 
 @pytest.mark.parametrize("name", MANIPULATION)
-def test_a_grasp_holds_still_and_shaken(name):
-    """Ten seconds in the air: under 2 mm of slip; ten more of being shaken: it is still there, and nothing blew up."""
+def test_demonstrator_behaves_as_its_version_requires(name):
+    """Datasets name the script's version: if these numbers move, raise `Manipulation.script` and record new ones."""
+    expected = {
+        "scripted-1": {"lift": (1.8047, 1620, 693), "can": (40.2719, 2310, 566), "square": (39.0789, 1121, 566)}
+    }
+    num, rng = 700, np.random.default_rng(0)
+    obs = rng.normal(size=(num, 19 if name == "lift" else 23)).astype(np.float32)
+    obs[:, :3] = 0.1 * obs[:, :3] + [0, 0, 0.1]
+    obs[:, 9:12] = obs[:, :3] + 0.02 * obs[:, 9:12]
+    begin, act = demonstrator.script(name)
+    memory = begin(jax.random.split(jax.random.key(0), num))
+    memory = memory._replace(phase=jnp.arange(num) % 7, time=jnp.arange(num) % 90, pause=jnp.arange(num) % 3)
+    after, action = act(memory, jnp.asarray(obs), jax.random.split(jax.random.key(1), num))
+    checksum = (rng.normal(size=(num, 7)) * action).sum(), after.phase.sum(), after.pause.sum()
+    np.testing.assert_allclose(checksum, expected[tasks.task_type(name).script][name], rtol=1e-3)
+
+
+@pytest.mark.parametrize("name", MANIPULATION)
+def test_grasp_holds_at_rest_and_when_shaken(name):
+    """Ten seconds at rest slip less than 2 mm, ten seconds of shaking less than 10 mm."""
     task = tasks.make(name, "c")
     data = mujoco.MjData(task.model)
     qpos, _ = task.initial(jax.random.key(3))
@@ -204,8 +212,8 @@ def test_a_grasp_holds_still_and_shaken(name):
     assert deepest < 3e-3
 
 
-def let_go(name, at, velocity=(0.0, 0.0, 0.0)):
-    """Two seconds of the object alone: where it is, how deep it is in something, and how fast, after each step."""
+def release(name, at, velocity=(0.0, 0.0, 0.0)):
+    """Simulate the object alone for two seconds; yield its position, penetration and speed after each step."""
     model = tasks.make(name, "c").model
     data = mujoco.MjData(model)
     data.qpos[:3], data.qpos[6:8], data.qpos[8:12], data.qvel[8:11] = (-0.2, -0.2, 0.3), 0.04, (*at, 1), velocity
@@ -217,42 +225,41 @@ def let_go(name, at, velocity=(0.0, 0.0, 0.0)):
 
 
 @pytest.mark.parametrize("name", MANIPULATION)
-def test_what_falls_sinks_in_for_a_moment_and_lies_still(name):
-    """From where objects are carried. Contacts are soft; the README says how much."""
-    _, depth, speed = zip(*let_go(name, (-0.05, -0.15, 0.17)), strict=True)
+def test_falling_object_penetrates_briefly_and_comes_to_rest(name):
+    """Contacts are soft; the README says how soft. The fall starts at the height at which objects are carried."""
+    _, depth, speed = zip(*release(name, (-0.05, -0.15, 0.17)), strict=True)
     assert 0.005 < max(depth) < 0.013 and depth[-1] < 1e-3 and speed[-1] < 1e-3
 
 
 @pytest.mark.parametrize(
     "name, at, axis, end", [("can", (0.05, -0.06, 0.041), 1, 0.012 - 0.025), ("square", (0.12, 0.1, 0.011), 0, 0.17025)]
 )
-def test_wall_and_peg_stop_what_comes_fast(name, at, axis, end):
-    """At 1.5 m/s, which is faster than grippers move."""
-    place, depth, _ = zip(*let_go(name, at, 1.5 * np.eye(3)[axis]), strict=True)
-    assert max(depth) < 0.01 and end - 0.002 < max(where[axis] for where in place) < end + 0.01
-    assert place[-1][axis] < end + 0.001
+def test_wall_and_peg_stop_objects_faster_than_the_gripper(name, at, axis, end):
+    places, depth, _ = zip(*release(name, at, 1.5 * np.eye(3)[axis]), strict=True)
+    assert max(depth) < 0.01 and end - 0.002 < max(place[axis] for place in places) < end + 0.01
+    assert places[-1][axis] < end + 0.001
 
 
-def test_a_nut_beside_the_peg_does_not_succeed():
-    """Of 6.75 mm of play, a fall from where it is carried makes 11."""
+def test_nut_dropped_beside_the_peg_fails():
+    """Falling from the height at which it is carried turns 6.75 mm of play into 11."""
 
     def succeeds(beside):
-        place = np.array([where for where, *_ in let_go("square", (0.23 + beside, 0.1, 0.17))])
-        return (np.abs(place - [0.23, 0.1, 0]) < [0.03, 0.03, 0.05]).all(axis=1).any()
+        places = np.array([place for place, *_ in release("square", (0.23 + beside, 0.1, 0.17))])
+        return (np.abs(places - [0.23, 0.1, 0]) < [0.03, 0.03, 0.05]).all(axis=1).any()
 
     assert [beside for beside in range(0, 20, 2) if succeeds(beside / 1000)] == [0, 2, 4, 6, 8, 10]
 
 
 @pytest.mark.parametrize("name", [pytest.param(name, marks=pytest.mark.slow) for name in MANIPULATION])
-def test_engines_agree_over_a_demonstration(name, episodes):
-    """The same actions from the same start: the object ends within a millimetre or so, and both succeed."""
-    _, shown = episodes[name]
-    first = int(np.argmin(shown.length))
+def test_engines_agree_over_a_demonstration(name, demonstrations):
+    """The same actions from the same start succeed on both, and the object ends within 3 mm."""
+    _, played = demonstrations[name]
+    first = int(np.argmin(played.length))
     ends = {}
     for engine in ("c", "mjx"):
         task = tasks.make(name, engine)
-        step, state = jax.jit(task.step), task.reset_to(*jnp.split(jnp.asarray(shown.initial_state[first]), [15]))
-        for action in shown.action[first, : shown.length[first]]:
+        step, state = jax.jit(task.step), task.reset_to(*jnp.split(jnp.asarray(played.initial_state[first]), [15]))
+        for action in played.action[first, : played.length[first]]:
             state = step(state, action)
         ends[engine] = np.asarray(state.pipeline_state.fields["qpos"])
         assert state.done, engine
@@ -260,8 +267,8 @@ def test_engines_agree_over_a_demonstration(name, episodes):
 
 
 def robomimic_file(path, rewards, next_obs=True, skip=()):
-    """As robomimic writes them; demonstrations numbered from 9 on, so that their names do not sort."""
-    rng, shown = np.random.default_rng(0), []
+    """Write a file like robomimic's; demonstrations are numbered from 9, so that their names do not sort."""
+    rng, observations = np.random.default_rng(0), []
     sizes = {"robot0_eef_pos": 3, "robot0_eef_quat": 4, "robot0_gripper_qpos": 2, "object": 10, "robot0_joint_pos": 7}
     with h5py.File(path, "w") as file:
         data = file.create_group("data")
@@ -269,8 +276,10 @@ def robomimic_file(path, rewards, next_obs=True, skip=()):
         for number, reward in enumerate(rewards, start=9):
             demo = data.create_group(f"demo_{number}")
             demo.attrs["num_samples"] = num = len(reward)
-            whole = {name: rng.normal(size=(num + 1, size)) for name, size in sizes.items() if name not in skip}
-            for name, values in whole.items():
+            values_by_name = {
+                name: rng.normal(size=(num + 1, size)) for name, size in sizes.items() if name not in skip
+            }
+            for name, values in values_by_name.items():
                 demo[f"obs/{name}"] = values[:-1]
                 if next_obs:
                     demo[f"next_obs/{name}"] = values[1:]
@@ -278,88 +287,86 @@ def robomimic_file(path, rewards, next_obs=True, skip=()):
             demo["dones"] = np.eye(num, dtype=int)[-1]
             demo["states"] = rng.normal(size=(num, 32))
             if not skip:
-                shown.append(np.concatenate([whole[name] for name in interop.LOW_DIM], axis=1))
+                observations.append(np.concatenate([values_by_name[name] for name in robomimic.STATE_NAMES], axis=1))
         file["mask/train"] = np.array([f"demo_{9 + i}" for i in range(len(rewards) - 1)], "S")
-    return shown
+    return observations
 
 
-def test_robomimic_files_become_datasets(tmp_path, data_root):
-    """Success ends an episode, wherever `dones` are; the last observation is the recorded one."""
+def test_robomimic_import_ends_episodes_at_success_and_keeps_final_observations(tmp_path, data_root):
     file = tmp_path / "low_dim.hdf5"
-    shown = robomimic_file(file, [[0, 0, 1, 1], [0, 0, 0], [0, 1]])
+    observations = robomimic_file(file, [[0, 0, 1, 1], [0, 0, 0], [0, 1]])
     run = command("sibench.data", "import-robomimic", str(file), "lift/robomimic-ph")
     assert run.returncode == 0, run.stderr
     data = sibench.load_privileged("lift/robomimic-ph")
     assert data.lengths.tolist() == [3, 3, 2] and data.card["dropped_steps"] == 1
     assert np.flatnonzero(data.terminal).tolist() == [2, 7] and np.flatnonzero(data.truncated).tolist() == [5]
-    expected = np.concatenate([shown[0][:4], shown[1][:4], shown[2][:3]])
+    expected = np.concatenate([observations[0][:4], observations[1][:4], observations[2][:3]])
     np.testing.assert_array_equal(data.observations, expected.astype(np.float32))
     assert sibench.load("lift/robomimic-ph").num_episodes == 3
-    assert interop.from_robomimic(file, "lift", "train").lengths.tolist() == [3, 3]
-    shown = robomimic_file(file, [[0, 0, 1, 1], [0, 0, 0]], next_obs=False)
-    data = interop.from_robomimic(file, "lift")
+    assert robomimic.from_robomimic(file, "lift", "train").lengths.tolist() == [3, 3]
+    observations = robomimic_file(file, [[0, 0, 1, 1], [0, 0, 0]], next_obs=False)
+    data = robomimic.from_robomimic(file, "lift")
     assert data.lengths.tolist() == [3, 2]
-    np.testing.assert_array_equal(data.observations[:4], shown[0][:4].astype(np.float32))
-    np.testing.assert_array_equal(data.observations[4:], shown[1][:3].astype(np.float32))
+    np.testing.assert_array_equal(data.observations[:4], observations[0][:4].astype(np.float32))
+    np.testing.assert_array_equal(data.observations[4:], observations[1][:3].astype(np.float32))
 
 
-def test_other_robomimic_files_are_refused(tmp_path, data_root):
+def test_unsuitable_robomimic_files_are_refused(tmp_path, data_root):
     file = tmp_path / "image.hdf5"
     robomimic_file(file, [[0, 1]])
     with pytest.raises(UserError, match="unknown mask 'trian'; did you mean 'train'"):
-        interop.from_robomimic(file, "lift", "trian")
+        robomimic.from_robomimic(file, "lift", "trian")
     with pytest.raises(UserError, match=r"image\.hdf5: 19 observations and 7 actions; can-v1 has"):
-        interop.from_robomimic(file, "can")
+        robomimic.from_robomimic(file, "can")
     robomimic_file(file, [[0, 1]], skip=("object",))
     run = command("sibench.data", "import-robomimic", str(file), "lift/robomimic-image")
     assert run.returncode == 2 and "has no object" in run.stderr and "Traceback" not in run.stderr
     robomimic_file(file, [[0.1, 1.0]])
     with pytest.raises(UserError, match="beside 0 and 1"):
-        interop.from_robomimic(file, "lift")
+        robomimic.from_robomimic(file, "lift")
     robomimic_file(file, [[0, 1], [0, 1]])
     with h5py.File(file, "r+") as opened:
         del opened["data/demo_10/obs/object"], opened["data/demo_10/next_obs/object"]
         opened["data/demo_10/obs/object"] = opened["data/demo_10/next_obs/object"] = np.zeros((2, 14))
     with pytest.raises(UserError, match="not a robomimic file of lift"):
-        interop.from_robomimic(file, "lift")
+        robomimic.from_robomimic(file, "lift")
     robomimic_file(file, [[0, 1]])
     with h5py.File(file, "r+") as opened:
         del opened["data/demo_9/actions"]
     with pytest.raises(UserError, match="there is no 'actions'"):
-        interop.from_robomimic(file, "lift")
+        robomimic.from_robomimic(file, "lift")
     with pytest.raises(UserError, match=r"not a robomimic file of lift that can be read: [^\n]*$"):
-        interop.from_robomimic(tmp_path, "lift")
+        robomimic.from_robomimic(tmp_path, "lift")
     file.write_bytes(b"nothing")
     with pytest.raises(UserError, match="not a robomimic file of lift"):
-        interop.from_robomimic(file, "lift")
+        robomimic.from_robomimic(file, "lift")
 
 
-def test_a_robomimic_file_reads_no_other_file_and_no_more_than_fits(tmp_path, monkeypatch):
+def test_robomimic_files_with_links_or_oversized_tables_are_refused(tmp_path, monkeypatch):
     robomimic_file(tmp_path / "other.hdf5", [[0, 1]])
-    for place in ("data", "data/demo_9", "data/demo_9/obs", "mask"):
+    for group in ("data", "data/demo_9", "data/demo_9/obs", "mask"):
         robomimic_file(tmp_path / "low_dim.hdf5", [[0, 1], [0, 1]])
         with h5py.File(tmp_path / "low_dim.hdf5", "r+") as opened:
-            del opened[place]
-            opened[place] = h5py.ExternalLink(str(tmp_path / "other.hdf5"), place)
+            del opened[group]
+            opened[group] = h5py.ExternalLink(str(tmp_path / "other.hdf5"), group)
         with pytest.raises(UserError, match="or a link"):
-            interop.from_robomimic(tmp_path / "low_dim.hdf5", "lift", "train")
+            robomimic.from_robomimic(tmp_path / "low_dim.hdf5", "lift", "train")
     robomimic_file(tmp_path / "low_dim.hdf5", [[0, 1], [0, 1]])
     with h5py.File(tmp_path / "low_dim.hdf5", "r+") as opened:
         opened.create_dataset("mask/many", shape=(10**13,), dtype="S6", chunks=(1000,))
     with pytest.raises(UserError, match="at most 2 names"):
-        interop.from_robomimic(tmp_path / "low_dim.hdf5", "lift", "many")
-    monkeypatch.setattr(storage, "MAX_COLUMN_BYTES", 1000)
+        robomimic.from_robomimic(tmp_path / "low_dim.hdf5", "lift", "many")
+    monkeypatch.setattr(hdf5, "MAX_COLUMN_BYTES", 1000)
     with pytest.raises(UserError, match="more than 0 MiB"):
-        interop.from_robomimic(tmp_path / "low_dim.hdf5", "lift")
+        robomimic.from_robomimic(tmp_path / "low_dim.hdf5", "lift")
 
 
-def test_a_dataset_of_demonstrations(data_root, tmp_path, monkeypatch):
-    """Recorded, replayed to the same rewards, and taken to Minari and back."""
+def test_demonstration_dataset_replays_and_survives_minari(data_root, tmp_path, monkeypatch):
     monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path / "minari"))
     dataset = sibench.load_privileged("lift/expert-n3", build=True)
     assert dataset.card["policy"] == "scripted-1" and dataset.terminal.sum() == dataset.rewards.sum() == 3
     verify(parse_id("lift/expert-n3"))
-    interop.to_minari(dataset, "sibench/lift/expert-v1")
-    back = interop.from_minari("sibench/lift/expert-v1", "lift")
+    formats.to_minari(dataset, "sibench/lift/expert-v1")
+    back = formats.from_minari("sibench/lift/expert-v1", "lift")
     np.testing.assert_array_equal(back.observations, dataset.observations)
     np.testing.assert_array_equal(back.terminal, dataset.terminal)

@@ -1,4 +1,4 @@
-"""The two engines: `c` is Gymnasium to the bit, `mjx` is `c` up to float32, and neither can hang."""
+"""The two engines: `c` is bit-identical to Gymnasium, `mjx` equals `c` up to float32, and neither can hang."""
 
 import functools
 import os
@@ -13,11 +13,13 @@ import mujoco
 import numpy as np
 import pytest
 import scipy.stats
+from brax.training.agents.ppo import train as ppo
 from conftest import REPO, TASKS, WELL, as_a_user
 
-from sibench import assets, tasks
-from sibench.evaluation import evaluate, policy_act
-from sibench.physics import difference
+from sibench import tasks
+from sibench.policies import shipped
+from sibench.policies.evaluation import evaluate, policy_act
+from sibench.tasks.physics import difference
 
 STEPS, SEEDS = 1000, 3
 
@@ -27,9 +29,9 @@ def gymnasium_env(task):
 
 
 def play_c(task, kind):
-    """1000 steps of 3 seeds on engine c: start, actions, and what came of them."""
+    """Play 1000 steps of 3 seeds on engine c; return the start, the actions and their results."""
     if kind == "expert":
-        policy = assets.load_policy(task.name, "expert")
+        policy = shipped.load_policy(task.name, "expert")
         act = policy_act(policy.network, "sample")
 
     def step(state, key):
@@ -52,7 +54,7 @@ def play_c(task, kind):
 
 @pytest.mark.parametrize("kind", ["random", "expert"])
 @pytest.mark.parametrize("name", TASKS)
-def test_c_is_gymnasium_to_the_bit(name, kind):
+def test_c_is_bit_identical_to_gymnasium(name, kind):
     task = tasks.make(name, "c")
     env = gymnasium_env(task)
     env.reset(seed=0)
@@ -71,7 +73,7 @@ def test_c_is_gymnasium_to_the_bit(name, kind):
 
 
 def test_velocity_is_exact_far_from_the_origin():
-    """At x = 10 km a float32 position is 1 mm coarse, which would be a velocity error of 0.02 m/s."""
+    """At x = 10 km the resolution of a float32 position is 1 mm, which would be a velocity error of 0.02 m/s."""
     task = tasks.make("halfcheetah", "c")
     qpos = jnp.asarray(task.model.qpos0, jnp.float32)
 
@@ -87,9 +89,7 @@ def test_velocity_is_exact_far_from_the_origin():
     assert abs(near - far) < 1e-5 and abs(near_moved - far_moved) < 1e-6
 
 
-# Largest difference of qpos (m or rad) and qvel (m/s or rad/s) after one task step from the same state. Smooth motion
-# agrees to 1e-6; where a foot is touching down, the two solvers' stopping rules show, in the velocities above all.
-MJX_BOUNDS = {
+MJX_BOUNDS = {  # largest difference of qpos (m or rad) and qvel (m/s or rad/s) after one task step from the same state
     "ant": (2e-2, 1.5),
     "halfcheetah": (2e-3, 0.2),
     "hopper": (1e-4, 2e-2),
@@ -98,10 +98,13 @@ MJX_BOUNDS = {
 
 
 @pytest.mark.parametrize("name", [pytest.param(name, marks=[pytest.mark.slow] * (name != "hopper")) for name in TASKS])
-def test_mjx_is_c_up_to_float32(name):
-    """One step from 200 states along the expert's trajectories."""
+def test_mjx_equals_c_up_to_float32(name):
+    """One step from 200 states along the expert's trajectories.
+
+    Smooth motion agrees to 1e-6. When a foot touches down, the solvers' stopping rules differ, above all in velocities.
+    """
     c, m = tasks.make(name, "c"), tasks.make(name, "mjx")
-    policy = assets.load_policy(name, "expert")
+    policy = shipped.load_policy(name, "expert")
     act = policy_act(policy.network, "sample")
 
     def step(state, key):
@@ -130,8 +133,8 @@ def test_mjx_is_c_up_to_float32(name):
     assert np.mean(ours.done != theirs.done) <= 0.01
 
 
-def test_a_step_is_a_pure_function():
-    """The same alone, in a batch, in a batch of batches, in another place of the batch, and a second time."""
+def test_step_is_a_pure_function():
+    """A step is the same alone, in a batch, in a nested batch, in another place of the batch, and when repeated."""
     task = tasks.make("ant", "c")  # the one whose contact forces need a persistent MjData
     states = jax.jit(jax.vmap(task.reset))(jax.random.split(jax.random.key(0), 6))
     actions = jax.random.uniform(jax.random.key(1), (6, 8), minval=-1, maxval=1)
@@ -155,7 +158,7 @@ def test_a_step_is_a_pure_function():
 
 
 def run_scans(num_scans: int, steps: int, sizes: tuple[int, ...], cpus: str) -> subprocess.Popen:
-    """A process that scans vmapped steps of batches of these sizes, on these processors, and prints a checksum."""
+    """Start a process that scans vmapped steps of batches of these sizes, on these CPUs, and prints a checksum."""
     code = f"""
         import os
         os.sched_setaffinity(0, {{{cpus}}})
@@ -164,8 +167,8 @@ def run_scans(num_scans: int, steps: int, sizes: tuple[int, ...], cpus: str) -> 
         task = tasks.make("hopper", "c")
         total = 0.0
         for size in {sizes}:
-            one = lambda s, _: (jax.vmap(task.step)(s, s.obs[:, :3]), None)
-            step = jax.jit(lambda s: jax.lax.scan(one, s, length={steps})[0])
+            body = lambda s, _: (jax.vmap(task.step)(s, s.obs[:, :3]), None)
+            step = jax.jit(lambda s: jax.lax.scan(body, s, length={steps})[0])
             state = jax.jit(jax.vmap(task.reset))(jax.random.split(jax.random.key(0), size))
             for _ in range({num_scans}):
                 state = step(state)
@@ -176,8 +179,8 @@ def run_scans(num_scans: int, steps: int, sizes: tuple[int, ...], cpus: str) -> 
     return subprocess.Popen(program, cwd=REPO, env=as_a_user(), stdout=subprocess.PIPE, text=True)
 
 
-def test_no_deadlock_on_one_processor_nor_in_several_processes():
-    """The batch of 300 is beyond the size from which JAX hands a callback its arguments asynchronously."""
+def test_no_deadlock_on_one_cpu_or_in_two_processes():
+    """300 rows exceed the 100 KiB from which on JAX passes arguments of callbacks asynchronously."""
     cpus = sorted(os.sched_getaffinity(0))
     runs = [run_scans(3, 50, (1, 300), str(cpus[0])), run_scans(3, 50, (1, 300), ",".join(map(str, cpus)))]
     outputs = [run.communicate(timeout=240)[0] for run in runs]
@@ -188,7 +191,7 @@ def test_no_deadlock_on_one_processor_nor_in_several_processes():
 @pytest.mark.slow
 @pytest.mark.timeout(7300)
 def test_no_deadlock_in_500_scans_of_1000_steps():
-    """Forty minutes of a processor. The large batch, 1024, is scanned 50 times 100 steps: 500 times 1000 take a day."""
+    """Takes 40 minutes of CPU time. The batch of 1024 is scanned 50 times 100 steps only: 500 times 1000 take a day."""
     cpus = ",".join(map(str, sorted(os.sched_getaffinity(0))))
     runs = [run_scans(500, 1000, (1, 8), cpus), run_scans(50, 100, (1024,), cpus)]
     try:
@@ -201,15 +204,14 @@ def test_no_deadlock_in_500_scans_of_1000_steps():
 
 
 @pytest.mark.slow
-def test_inside_braxs_trainer(monkeypatch):
-    """brax's PPO, unchanged but for a function that JAX has removed."""
-    from brax.training.agents.ppo import train as ppo
+def test_brax_ppo_trains_on_a_task(monkeypatch):
+    """brax's trainer is unchanged but for a function that JAX has removed."""
 
     def replicate(tree, devices):
         return jax.tree.map(lambda x: jnp.stack([jnp.asarray(x)] * len(devices)), tree)
 
     monkeypatch.setattr(jax, "device_put_replicated", replicate, raising=False)
-    seen = []
+    rewards = []
     ppo.train(
         environment=tasks.make("hopper", "c"),
         num_timesteps=2048,
@@ -221,16 +223,16 @@ def test_inside_braxs_trainer(monkeypatch):
         num_updates_per_batch=1,
         num_evals=2,
         num_eval_envs=16,
-        progress_fn=lambda steps, metrics: seen.append(metrics["eval/episode_reward"]),
+        progress_fn=lambda steps, metrics: rewards.append(metrics["eval/episode_reward"]),
     )
-    assert len(seen) == 2 and np.isfinite(seen).all() and seen[0] > 0
+    assert len(rewards) == 2 and np.isfinite(rewards).all() and rewards[0] > 0
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize("name", ["halfcheetah", "hopper"])
-def test_mjx_and_c_agree_in_the_experts_return(name):
-    policy = assets.load_policy(name, "expert")
+def test_mjx_and_c_agree_in_expert_return(name):
+    policy = shipped.load_policy(name, "expert")
     num = 24
     c, m = (evaluate(policy, name, num, engine=engine).returns for engine in ("c", "mjx"))
     error = np.hypot(c.std(ddof=1), m.std(ddof=1)) / np.sqrt(num)
@@ -241,9 +243,9 @@ def test_mjx_and_c_agree_in_the_experts_return(name):
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize("name", TASKS)
 def test_mjx_and_c_agree_in_return_distribution(name):
-    """Of mediocre clones, whose returns and lengths are spread out."""
+    """Mediocre clones are used, because their returns and lengths vary."""
     level = {"ant": "bc-10", "halfcheetah": "bc-50", "hopper": "bc-2", "walker2d": "bc-2"}[name]
-    policy = assets.load_policy(name, level)
+    policy = shipped.load_policy(name, level)
     c, m = (evaluate(policy, name, 48, engine=engine) for engine in ("c", "mjx"))
     print({e: (r.returns.mean(), r.returns.std(), r.lengths.mean()) for e, r in (("c", c), ("mjx", m))})
     assert scipy.stats.ks_2samp(c.returns, m.returns).pvalue > 1e-3

@@ -1,4 +1,4 @@
-"""Episodes: each a function of its seed alone, with its true last observation and the right kind of end."""
+"""Episodes depend on their seed alone, keep their final observation, and end correctly."""
 
 import gymnasium
 import jax
@@ -9,12 +9,12 @@ from conftest import TASKS, WELL
 
 import sibench
 from sibench import tasks
+from sibench.core.errors import UserError
 from sibench.data.collect import uniform_act
-from sibench.errors import UserError
-from sibench.evaluation import evaluate
-from sibench.networks import BinsPolicy
 from sibench.policies import Policy
-from sibench.rollout import BLOCKS, _compiled, keys_of, rollout, seeds, side_by_side
+from sibench.policies.evaluation import evaluate
+from sibench.policies.networks import BinsPolicy
+from sibench.tasks.rollout import BLOCKS, _compiled, episode_keys, rollout, seeds, side_by_side
 
 
 def play(name, num, seed_name="test", first=0, **kwargs):
@@ -24,8 +24,8 @@ def play(name, num, seed_name="test", first=0, **kwargs):
 
 
 @pytest.mark.parametrize("name", TASKS)
-def test_episodes_are_gymnasiums(name):
-    """The first observation, every next one, every reward and the kind of end are what Gymnasium gives."""
+def test_episodes_match_gymnasium(name):
+    """Every observation, every reward, and whether an episode terminates or is truncated."""
     task = tasks.make(name, "c")
     played = play(name, 6)
     env = gymnasium.make(task.gymnasium_id, **task.gymnasium_options)
@@ -45,16 +45,16 @@ def test_episodes_are_gymnasiums(name):
         assert truncated == (not played.terminal[i])
 
 
-def test_an_episode_does_not_depend_on_its_neighbours():
-    """Among 300 (more than there are lanes, so lanes are refilled) or among 2: the same draws, the same bits."""
+def test_episode_is_bit_identical_among_other_episodes():
+    """Among 300, more than there are lanes, so that lanes are refilled, and among 2."""
     many, few = play("hopper", 300), play("hopper", 2, first=298)
     for field in ("seed", "length", "reward_sum", "terminal", "obs", "action", "reward"):
         np.testing.assert_array_equal(getattr(many, field)[298:], getattr(few, field))
     assert many.length.min() > 0 and len(np.unique(many.obs[:, 0], axis=0)) == 300
 
 
-def test_policies_side_by_side_play_what_they_play_alone():
-    """Three of 50 episodes each, in 17 lanes each that are refilled."""
+def test_policies_side_by_side_play_as_they_play_alone():
+    """Three policies play 50 episodes each, in 17 lanes each, which are refilled."""
     task, seed = tasks.make("hopper", "c"), seeds("select", "test", 50)
 
     def act(scale, obs, keys):
@@ -69,9 +69,9 @@ def test_policies_side_by_side_play_what_they_play_alone():
             np.testing.assert_allclose(getattr(together, field)[50 * i : 50 * i + 50], getattr(alone, field), rtol=1e-5)
 
 
-def test_starts_have_the_bits_of_a_program_fully_optimised():
-    task = tasks.make("halfcheetah", "c")  # whose velocities are normal
-    keys = keys_of(seeds("select", "test", 200))
+def test_initial_states_have_the_bits_of_an_optimised_program():
+    task = tasks.make("halfcheetah", "c")  # its initial velocities are normal
+    keys = episode_keys(seeds("select", "test", 200))
     physics = _compiled(task, None)[0](keys).state.pipeline_state
     initial = jax.vmap(lambda key: task.initial(jax.random.fold_in(key, 0)))
     qpos, qvel = jax.jit(initial, compiler_options=WELL)(keys)
@@ -79,31 +79,31 @@ def test_starts_have_the_bits_of_a_program_fully_optimised():
     np.testing.assert_array_equal(physics.fields["qvel"], qvel)
 
 
-def test_falls_are_terminal_and_time_outs_are_not():
+def test_falls_are_terminal_and_timeouts_are_not():
     hopper, cheetah = play("hopper", 8), play("halfcheetah", 4)
     assert hopper.terminal.all() and (hopper.length < 1000).all()
     assert not cheetah.terminal.any() and (cheetah.length == 1000).all()
     for episode in range(8):
-        z, angle = hopper.obs[episode, hopper.length[episode], :2]  # the observation in which it has fallen
+        z, angle = hopper.obs[episode, hopper.length[episode], :2]  # the final observation, after the fall
         assert z <= 0.7 or abs(angle) >= 0.2
         z, angle = hopper.obs[episode, hopper.length[episode] - 1, :2]  # the one before
         assert z > 0.7 and abs(angle) < 0.2
 
 
-def test_the_last_observation_is_not_that_of_the_next_reset():
-    """Auto-resetting environments lose it; a fallen hopper is nowhere near its upright start."""
+def test_final_observation_is_not_that_of_the_next_reset():
+    """Auto-resetting environments lose it; a fallen hopper is far from its upright start."""
     played = play("hopper", 300)
     last = played.obs[np.arange(300), played.length]
     start = played.obs[:, 0]
     assert (np.abs(last - start.mean(0)).max(1) > 100 * start.std(0).max()).all()
 
 
-def test_steps_of_one_episode_draw_different_actions():
+def test_every_step_draws_its_own_action():
     played = play("halfcheetah", 2)
     assert len(np.unique(played.action.reshape(-1, 6), axis=0)) == 2000
 
 
-def test_seed_blocks_have_nothing_in_common():
+def test_seed_blocks_are_disjoint():
     drawn = np.concatenate(
         [seeds(block, name, 1000) for block in BLOCKS for name in ("hopper-v1/bc-1", "hopper-v1/bc-10")]
     )
@@ -113,8 +113,8 @@ def test_seed_blocks_have_nothing_in_common():
         seeds("evil", "x", 1)
 
 
-def test_a_nonfinite_action_ends_its_episode_and_is_counted():
-    """Never masked: the return is what had been earned before."""
+def test_nonfinite_action_ends_its_episode_and_is_counted():
+    """The episode keeps the return earned before."""
 
     def policy(obs):
         action = np.zeros((len(obs), 6), np.float32)
@@ -133,8 +133,7 @@ def test_a_nonfinite_action_ends_its_episode_and_is_counted():
 
 @pytest.mark.parametrize("mode", ["sample", "mode"])
 @pytest.mark.parametrize("source", ["bc-10", "expert"])
-def test_weights_that_are_not_finite_play_no_actions(source, mode):
-    """Nor do finite ones that overflow on the way."""
+def test_nonfinite_or_overflowing_weights_play_no_actions(source, mode):
     policy = sibench.load_policy("hopper", source)
     for bad in (np.nan, 1e30):
         params = jax.tree.map(lambda leaf, bad=bad: leaf * bad, policy.params)
@@ -142,8 +141,8 @@ def test_weights_that_are_not_finite_play_no_actions(source, mode):
         assert result.num_nonfinite == 3 and np.isfinite(result.returns).all()
 
 
-def test_evaluate_takes_any_callable():
-    """NumPy, JAX, and what has `detach`, as torch tensors do: the same actions give the same returns."""
+def test_evaluate_takes_numpy_jax_and_torch_callables():
+    """The same actions give the same returns. Torch tensors are recognised by `detach`."""
 
     class Tensor:
         def __init__(self, array):
@@ -172,7 +171,7 @@ def test_evaluate_takes_any_callable():
         evaluate(lambda obs: obs[:, :2], "hopper", 5, engine="c")
 
 
-def test_evaluate_a_saved_policy():
+def test_evaluate_is_reproducible_and_refuses_policies_of_other_sizes():
     policy = sibench.load_policy("hopper", "expert")
     first, again = (sibench.evaluate(policy, "hopper", 3, engine="c") for _ in range(2))
     np.testing.assert_array_equal(first.returns, again.returns)
@@ -186,7 +185,7 @@ def test_evaluate_a_saved_policy():
         evaluate(policy, "hopper", 3, engine="c")
 
 
-def test_a_callable_may_write_into_what_it_sees():
+def test_callable_may_change_its_observations():
     def policy(obs):
         obs -= 0.1
         return np.tanh(obs[:, :3])

@@ -1,11 +1,5 @@
-"""The learners on an MDP small enough to solve: their values, weights and policies against exact solutions.
+"""Learners against exact solutions on a small MDP, and mutated losses that must fail these tests."""
 
-Ten states, three actions, one-hot observations. The datasets hold every transition in exact proportion, so that what is
-learned from them has a closed form. Networks are linear where a state is all they see, so that they are tables.
-"""
-
-import dataclasses
-import functools
 import inspect
 
 import jax
@@ -13,150 +7,32 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import scipy.optimize
-from conftest import WELL
-from learners import module, of_lane
+from learners import module
+from tabular import (
+    ACTIONS,
+    ALPHA,
+    BACKGROUND,
+    BEHAVIOUR,
+    DEMONSTRATED,
+    END,
+    GAMMA,
+    ONE_HOT,
+    REWARD,
+    SLOW,
+    P,
+    S,
+    action_shares,
+    advantages,
+    as_dataset,
+    learn,
+    mixture_value,
+    regressed_policy,
+    rows,
+    value_of,
+)
 
-from sibench.algorithm import Spec
-from sibench.batches import Batch, make_data
 from sibench.data import Dataset
-
-S, ACTIONS, GAMMA, ALPHA = 10, np.array([-0.8, 0.0, 0.8]), 0.9, 0.4
-END = S - 1
-"""Entering this state is terminal where there are terminals; it is left like any other where there are none."""
-RNG = np.random.default_rng(3)
-DENOMINATOR = 4
-P = np.stack([[RNG.multinomial(DENOMINATOR, np.ones(S) / S) for _ in ACTIONS] for _ in range(S)]) / DENOMINATOR
-BEHAVIOUR = RNG.integers(1, 4, (S, len(ACTIONS)))  # how often each action is taken in each state
-EXPERT = np.array([[5, 1, 0], [0, 1, 5]])[np.arange(S) % 2] * RNG.integers(1, 3, S)[:, None]
-REWARD = RNG.uniform(0, 1, (S, len(ACTIONS), S))
-
-
-def rows(counts) -> np.ndarray:
-    """(s, a, s') of every transition, as often as the counts and P say."""
-    times = (counts[..., None] * P * DENOMINATOR).astype(int)
-    return np.repeat(np.argwhere(times > 0), times[times > 0], axis=0)
-
-
-def as_dataset(transitions: np.ndarray, terminals: bool) -> Dataset:
-    """Every transition an episode of its own."""
-    s, a, following = transitions.T
-    num = len(s)
-    terminal = (following == END) & terminals
-    return Dataset(
-        observations=np.eye(S, dtype=np.float32)[np.stack([s, following], 1).ravel()],
-        actions=ACTIONS[a][:, None].astype(np.float32),
-        rewards=REWARD[s, a, following].astype(np.float32),
-        terminal=terminal,
-        truncated=~terminal,
-        offsets=np.arange(num + 1),
-        seeds=np.zeros(num, np.uint64),
-        initial_states=np.zeros((num, 0), np.float32),
-        card={},
-    )
-
-
-BACKGROUND, DEMONSTRATED = rows(BEHAVIOUR), rows(EXPERT)
-
-
-def learn(name, num_updates, terminals=False, background=None, expert=None, **settings):
-    """A trained learner: in the second half of its updates it learns slowly, and a table's entries are averaged."""
-    defaults = {"hidden": (), "batch_size": 512, "learning_rate": 0.01}
-    settings = defaults | ({} if name in ("bc", "bco") else {"discount": GAMMA}) | settings
-    config = module(name).Config(task="hopper", dataset=("toy",), **settings)
-    algorithm = module(name).make(config, Spec(S, 1))
-    rates = {key: value / 20 for key, value in settings.items() if key.endswith("learning_rate")}
-    slow = module(name).make(dataclasses.replace(config, **rates), Spec(S, 1))
-    background = as_dataset(BACKGROUND, terminals) if background is None else background
-    expert = as_dataset(DEMONSTRATED, terminals) if expert is None else expert
-    data = of_lane(make_data([background], expert, [0], algorithm.privileges))
-
-    @functools.partial(jax.jit, compiler_options=WELL)
-    def run(data):
-        init_key, pretrain_key, first_key, second_key = jax.random.split(jax.random.key(0), 4)
-        state = algorithm.init(data, init_key)
-
-        def updates(state, update, key, num):
-            def body(carry, key):
-                state, total = carry
-                state, _ = update(state, data, key)
-                return (state, jax.tree.map(jnp.add, total, state)), None
-
-            zero = jax.tree.map(jnp.zeros_like, state)
-            (state, total), _ = jax.lax.scan(body, (state, zero), jax.random.split(key, num))
-            return state, jax.tree.map(lambda leaf: leaf / num, total)
-
-        if algorithm.pretrain:
-            half = algorithm.num_pretrain // 2
-            keys = jax.random.split(pretrain_key)
-            state, _ = updates(state, algorithm.pretrain, keys[0], half)
-            state, average = updates(state, slow.pretrain, keys[1], half)
-            for part in ("disc", "inverse"):
-                if hasattr(state, part) and not settings["hidden"]:
-                    state = state.replace(**{part: getattr(average, part)})
-        state, _ = updates(state, algorithm.update, first_key, num_updates // 2)
-        state, average = updates(state, slow.update, second_key, num_updates // 2)
-        return state, average
-
-    state, average = run(data)
-    return algorithm, (state if settings["hidden"] else average)
-
-
-ONE_HOT = jnp.eye(S)
-SLOW = pytest.mark.slow
-
-
-def value_of(name, model, *inputs):
-    from sibench.networks import Value
-
-    hidden = tuple(
-        layer["bias"].shape[0] for layer in list(model.params["params"]["Features_0"]["MLP_0"].values())[:-1]
-    )
-    return np.asarray(Value(hidden).apply(model.params, *(inputs or (ONE_HOT,))), np.float64)
-
-
-def action_shares(policy, *inputs):
-    """[rows, actions]: the probability near each action."""
-    distribution = policy.network.apply(policy.params, *(inputs or (ONE_HOT,)))
-    bins = np.linspace(-1, 1, 101)
-    near = np.abs(bins[:, None] - ACTIONS).argmin(1)
-    probability = np.asarray(jax.nn.softmax(distribution.logits))[:, 0]
-    return np.stack([probability[:, near == action].sum(1) for action in range(len(ACTIONS))], axis=1)
-
-
-# --- exact solutions --------------------------------------------------------------------------------------------------
-
-
-def mixture_value(expert_reward, background_reward, terminals, alpha=ALPHA):
-    """v(s) of VfO: the linear system of its mixture's Bellman equation. Rewards are functions of s'."""
-    matrix, constant, mass = np.zeros((S, S)), np.zeros(S), np.zeros(S)
-    for transitions, share, reward in (
-        (DEMONSTRATED, 1 - alpha, expert_reward),
-        (BACKGROUND, alpha, background_reward),
-    ):
-        weight = share / len(transitions)
-        for s, _, following in transitions:
-            mass[s] += weight
-            if terminals and following == END:
-                constant[s] += weight * reward[following] / (1 - GAMMA)
-            else:
-                constant[s] += weight * reward[following]
-                matrix[s, following] += weight * GAMMA
-    return np.linalg.solve(np.diag(mass) - matrix, constant)
-
-
-def regressed_policy(weight):
-    """pi(a | s) of a regression with these weights of the background's transitions."""
-    shares = np.zeros((S, len(ACTIONS)))
-    np.add.at(shares, (BACKGROUND[:, 0], BACKGROUND[:, 1]), weight)
-    return shares / shares.sum(1, keepdims=True)
-
-
-def advantages(v, reward, terminals, rule=True):
-    """Of the background's transitions; `reward` has one entry for each."""
-    s, _, following = BACKGROUND.T
-    over = terminals & (following == END)
-    return np.where(over, reward / (1 - GAMMA) if rule else reward, reward + GAMMA * v[following]) - v[s]
-
+from sibench.learning.sampling import Batch
 
 # --- VfO and AWR ------------------------------------------------------------------------------------------------------
 
@@ -165,7 +41,7 @@ VFO = {"mixture": ALPHA, "target_every": 10, "temperature": 2.0}
 
 
 @pytest.mark.parametrize("terminals", [False, True])
-def test_vfo_bin(terminals):
+def test_vfo_bin_reaches_the_exact_value_and_policy(terminals):
     algorithm, state = learn("vfo", UPDATES, terminals, reward="bin", **VFO)
     exact = mixture_value(np.ones(S), np.zeros(S), terminals)
     np.testing.assert_allclose(value_of("vfo", state.value), exact, atol=0.03 * np.ptp(exact))
@@ -174,7 +50,7 @@ def test_vfo_bin(terminals):
 
 
 @pytest.mark.parametrize("terminals", [pytest.param(False, marks=SLOW), True])
-def test_vfo_disc(terminals):
+def test_vfo_disc_reaches_the_exact_value_and_policy(terminals):
     algorithm, state = learn("vfo", UPDATES, terminals, reward="disc", disc_steps=4000, **VFO)
     logit = value_of("vfo", state.disc)
     in_expert, in_background = (np.bincount(t[:, 0], minlength=S) / len(t) for t in (DEMONSTRATED, BACKGROUND))
@@ -187,7 +63,7 @@ def test_vfo_disc(terminals):
 
 
 @pytest.mark.parametrize(("terminals", "rule"), [(False, False), (True, True), (True, False)])
-def test_awr(terminals, rule):
+def test_awr_reaches_the_exact_value_and_policy(terminals, rule):
     algorithm, state = learn("awr", UPDATES, terminals, terminal_rule=rule, target_every=10, temperature=0.5)
     s, a, following = BACKGROUND.T
     reward = REWARD[s, a, following] / REWARD[s, a, following].max()
@@ -204,8 +80,8 @@ def test_awr(terminals, rule):
 
 
 @pytest.mark.parametrize("terminals", [pytest.param(False, marks=SLOW), True])
-def test_sqil(terminals):
-    """The value of VfO's binary reward, and a policy regressed on the expert's actions too."""
+def test_sqil_reaches_the_exact_value_and_policy(terminals):
+    """Its value is that of VfO's binary reward; its policy is regressed on the expert's actions, too."""
     algorithm, state = learn("sqil", UPDATES, terminals, **VFO)
     exact = mixture_value(np.ones(S), np.zeros(S), terminals)
     np.testing.assert_allclose(value_of("sqil", state.value), exact, atol=0.03 * np.ptp(exact))
@@ -222,10 +98,10 @@ def test_sqil(terminals):
 # --- BCO --------------------------------------------------------------------------------------------------------------
 
 
-def test_bcos_inverse_is_the_posterior():
+def test_inverse_model_of_bco_is_the_posterior():
     _, state = learn("bco", 10, hidden=(64,), learning_rate=3e-3, inverse_steps=8000)
-    from sibench.networks import BinsPolicy
     from sibench.policies import Policy
+    from sibench.policies.networks import BinsPolicy
 
     joint = BEHAVIOUR[:, :, None] * P  # up to a constant of each (s, s')
     s, following = np.argwhere(joint.sum(1) > 0).T
@@ -243,7 +119,7 @@ def test_bcos_inverse_is_the_posterior():
     ("f", "terminals"),
     [("kl", True), ("chi2", False), *(pytest.param(*case, marks=SLOW) for case in (("kl", False), ("chi2", True)))],
 )
-def test_smodice(f, terminals):
+def test_smodice_reaches_the_dual_optimum(f, terminals):
     settings = {"batch_size": 1024, "disc_steps": 4000, "learning_rate": 0.02}
     _, state = learn("smodice", 6000, terminals, f=f, **settings)
     reward = value_of("smodice", state.disc)
@@ -268,8 +144,8 @@ def test_smodice(f, terminals):
     np.testing.assert_allclose(weights(got), weights(exact), atol=0.03 * weights(exact).max())
 
 
-def test_dilo():
-    """A ring of ten states, a step of one or two: pairs of observations, each both first and second of some triple."""
+def test_dilo_reaches_the_dual_optimum():
+    """On a ring of ten states with steps of one or two, each pair is both first and second of some triple."""
     gamma, kappa, beta = 0.5, 0.8, 0.5
 
     def paths(counts):
@@ -324,12 +200,12 @@ def test_dilo():
 
 @SLOW
 @pytest.mark.parametrize("terminals", [False, True])
-def test_nce(terminals):
-    """phi'mu is the density of the dynamics, and phi'omega the exact expectation of VfO's value."""
+def test_nce_learns_the_dynamics_and_the_value_of_vfo(terminals):
+    """phi'mu is the density of the dynamics, and phi'omega the expectation of VfO's value."""
     settings = {"repr_steps": 6000, "log_weight": 0.0, "features": 32, "hidden": (64,), "learning_rate": 3e-3}
     settings |= {"mixture": ALPHA, "target_every": 10, "nu_learning_rate": 0.1}
     _, state = learn("nce", UPDATES, terminals, variant="value", **settings)
-    from sibench.networks import Features
+    from sibench.policies.networks import Features
 
     net = Features((64,), 32)
     s, a = (grid.ravel() for grid in np.meshgrid(range(S), range(len(ACTIONS)), indexing="ij"))
@@ -346,8 +222,8 @@ def test_nce(terminals):
 
 
 @SLOW
-def test_nces_inverse_is_the_posterior():
-    """What names the expert's actions: p(a | s, s') of the behaviour and the dynamics, which is not the behaviour's."""
+def test_inverse_model_of_nce_is_the_posterior():
+    """Expert actions are drawn from p(a | s, s') of behaviour and dynamics, which differs from the behaviour's."""
     settings = {"repr_steps": 6000, "log_weight": 0.0, "features": 32, "hidden": (64,), "learning_rate": 3e-3}
     algorithm, state = learn("nce", 2, variant="inverse", candidates=64, **settings)
     draw = inspect.getclosurevars(algorithm.update).nonlocals["inverse"]
@@ -362,8 +238,8 @@ def test_nces_inverse_is_the_posterior():
 
 
 @SLOW
-def test_nces_policy_against_nu_is_the_experts():
-    """The published form on actions that vary: the saddle point of its dual is the expert's policy, state by state."""
+def test_nce_policy_is_that_of_the_expert():
+    """In the published form, the saddle point of the dual is the expert's policy, state by state."""
     rng = np.random.default_rng(0)
     centre = rng.integers(0, len(ACTIONS), S)
 
@@ -390,7 +266,7 @@ def wrong_sign(original):
 
 
 def no_gamma(original):
-    """The next value undiscounted."""
+    """Leave out the discount of the next value."""
 
     def target(reward, terminal, value, discount, rule):
         return original(reward, terminal, value, discount, rule) + (1 - discount) * (1 - terminal) * value
@@ -409,7 +285,7 @@ def no_terminals(original):
 
 
 def swapped(original):
-    """s and s' exchanged."""
+    """Exchange s and s'."""
 
     def draw(*args):
         batch = original(*args)
@@ -431,26 +307,26 @@ def negated(original):
 
 
 MUTANTS = [
-    ("vfo", "td_target", wrong_sign, lambda: test_vfo_bin(True)),
-    ("vfo", "td_target", no_gamma, lambda: test_vfo_bin(True)),
-    ("vfo", "td_target", no_terminals, lambda: test_vfo_bin(True)),
-    ("vfo", "sample", swapped, lambda: test_vfo_bin(True)),
-    ("sqil", "td_target", wrong_sign, lambda: test_sqil(True)),
-    ("sqil", "td_target", no_gamma, lambda: test_sqil(False)),
-    ("sqil", "sample", swapped, lambda: test_sqil(True)),
-    ("awr", "td_target", wrong_sign, lambda: test_awr(True, True)),
-    ("awr", "td_target", no_gamma, lambda: test_awr(False, False)),
-    ("awr", "td_target", no_terminals, lambda: test_awr(True, False)),
-    ("awr", "sample", swapped, lambda: test_awr(False, False)),
-    ("smodice", "residual", wrong_sign, lambda: test_smodice("chi2", False)),
-    ("smodice", "residual", undiscounted, lambda: test_smodice("chi2", False)),
-    ("smodice", "sample", swapped, lambda: test_smodice("kl", True)),
-    ("dilo", "conjugate", mirrored, lambda: test_dilo()),
-    ("bco", "sample", swapped, lambda: test_bcos_inverse_is_the_posterior()),
-    ("nce", "repr_loss", no_negatives, lambda: test_nce(False)),
-    ("nce", "sample", swapped, lambda: test_nce(False)),
-    ("nce", "sample", swapped, lambda: test_nces_policy_against_nu_is_the_experts()),
-    ("nce", "dual", negated, lambda: test_nces_policy_against_nu_is_the_experts()),
+    ("vfo", "td_target", wrong_sign, lambda: test_vfo_bin_reaches_the_exact_value_and_policy(True)),
+    ("vfo", "td_target", no_gamma, lambda: test_vfo_bin_reaches_the_exact_value_and_policy(True)),
+    ("vfo", "td_target", no_terminals, lambda: test_vfo_bin_reaches_the_exact_value_and_policy(True)),
+    ("vfo", "sample", swapped, lambda: test_vfo_bin_reaches_the_exact_value_and_policy(True)),
+    ("sqil", "td_target", wrong_sign, lambda: test_sqil_reaches_the_exact_value_and_policy(True)),
+    ("sqil", "td_target", no_gamma, lambda: test_sqil_reaches_the_exact_value_and_policy(False)),
+    ("sqil", "sample", swapped, lambda: test_sqil_reaches_the_exact_value_and_policy(True)),
+    ("awr", "td_target", wrong_sign, lambda: test_awr_reaches_the_exact_value_and_policy(True, True)),
+    ("awr", "td_target", no_gamma, lambda: test_awr_reaches_the_exact_value_and_policy(False, False)),
+    ("awr", "td_target", no_terminals, lambda: test_awr_reaches_the_exact_value_and_policy(True, False)),
+    ("awr", "sample", swapped, lambda: test_awr_reaches_the_exact_value_and_policy(False, False)),
+    ("smodice", "residual", wrong_sign, lambda: test_smodice_reaches_the_dual_optimum("chi2", False)),
+    ("smodice", "residual", undiscounted, lambda: test_smodice_reaches_the_dual_optimum("chi2", False)),
+    ("smodice", "sample", swapped, lambda: test_smodice_reaches_the_dual_optimum("kl", True)),
+    ("dilo", "conjugate", mirrored, lambda: test_dilo_reaches_the_dual_optimum()),
+    ("bco", "sample", swapped, lambda: test_inverse_model_of_bco_is_the_posterior()),
+    ("nce", "repr_loss", no_negatives, lambda: test_nce_learns_the_dynamics_and_the_value_of_vfo(False)),
+    ("nce", "sample", swapped, lambda: test_nce_learns_the_dynamics_and_the_value_of_vfo(False)),
+    ("nce", "sample", swapped, lambda: test_nce_policy_is_that_of_the_expert()),
+    ("nce", "dual", negated, lambda: test_nce_policy_is_that_of_the_expert()),
 ]
 
 
@@ -459,7 +335,7 @@ MUTANTS = [
     [pytest.param(*mutant, marks=() if mutant[0] == "vfo" and mutant[2] is swapped else SLOW) for mutant in MUTANTS],
     ids=[f"{name}-{mutate.__name__}" for name, _, mutate, _ in MUTANTS],
 )
-def test_a_mutant_fails(name, function, mutate, test, monkeypatch):
+def test_mutated_loss_fails_its_test(name, function, mutate, test, monkeypatch):
     monkeypatch.setattr(module(name), function, mutate(getattr(module(name), function)))
     with pytest.raises(AssertionError):
         test()

@@ -1,4 +1,4 @@
-"""The registry, and what every task must be."""
+"""The registry of tasks, and the properties that every task has."""
 
 import os
 import shutil
@@ -12,15 +12,16 @@ import pytest
 from brax.envs.base import Env
 from conftest import MANIPULATION, REPO, TASKS
 
-from sibench import assets, policies, tasks
-from sibench.errors import UserError
+from sibench import policies, tasks
+from sibench.core.errors import UserError
+from sibench.policies import shipped
 
 
-def test_all_tasks_are_found():
+def test_registry_finds_all_tasks():
     assert set(tasks.names()) >= {*TASKS, *MANIPULATION, *(f"{name}-image" for name in MANIPULATION)}
 
 
-NEW = """
+LEAP = """
 from sibench.tasks.locomotion import Hopper
 
 class Leap(Hopper):
@@ -30,8 +31,8 @@ class Leap(Hopper):
 """
 
 
-def copy_with_a_new_task(folder, text=NEW):
-    """This repository with one file more, and how to run its programs."""
+def copy_with_new_task(folder, text=LEAP):
+    """Copy the repository, add a task file, and return a function that runs commands in the copy."""
     for part in ("sibench", "data_gen", "algorithms"):
         shutil.copytree(REPO / part, folder / part, ignore=shutil.ignore_patterns("__pycache__"))
     (folder / "sibench" / "tasks" / "new.py").write_text(text)
@@ -43,20 +44,23 @@ def copy_with_a_new_task(folder, text=NEW):
     return run
 
 
-def test_a_task_is_added_by_one_file(tmp_path):
-    run = copy_with_a_new_task(tmp_path)
+def test_task_is_added_by_one_file(tmp_path):
+    run = copy_with_new_task(tmp_path)
     made = run("-m data_gen.collect --task leap --dataset random --episodes 3 --engine c")
     assert made.returncode == 0, made.stderr
     assert "3 episodes replayed on engine c, up to 8 steps: good" in run("-m sibench.data verify").stdout
-    assert "| `leap-v1` | Hopper-v5 | 11 | 3 | not measured | not measured |" in run("-m sibench.tables tasks").stdout
+    assert (
+        "| `leap-v1` | Hopper-v5 | 11 | 3 | not measured | not measured |"
+        in run("-m sibench.analysis.tables tasks").stdout
+    )
     missing = run("-m data_gen.collect --task leap --dataset expert")
     assert missing.returncode == 2 and "python -m data_gen.experts --task leap" in missing.stderr
 
 
 @pytest.mark.slow
-def test_an_added_task_has_experts_ladder_and_learners(tmp_path):
-    """The whole way of the README, tiny."""
-    run = copy_with_a_new_task(tmp_path)
+def test_added_task_trains_experts_ladder_and_learners(tmp_path):
+    """The README's steps for a new task, with tiny settings."""
+    run = copy_with_new_task(tmp_path)
     tiny = "--eval-every 8 --num-updates 16 --checkpoint-every 16 --num-envs 8 --width 16 --batch-size 8 "
     tiny += "--warmup-steps 160 --replay-size 4096 --eval-episodes 2 --reference-episodes 4"
     for line in (
@@ -68,26 +72,26 @@ def test_an_added_task_has_experts_ladder_and_learners(tmp_path):
     ):
         done = run(line)
         assert done.returncode == 0, done.stderr
-    assert "| `leap-v1` | Hopper-v5 | 11 | 3 | not measured" not in run("-m sibench.tables tasks").stdout
+    assert "| `leap-v1` | Hopper-v5 | 11 | 3 | not measured" not in run("-m sibench.analysis.tables tasks").stdout
     assert len(list((tmp_path / "runs" / "leap").rglob("policy.safetensors"))) == 4
 
 
-def test_a_name_that_no_dataset_could_have_is_refused(tmp_path):
-    refused = copy_with_a_new_task(tmp_path, NEW.replace('"leap"', '"big_leap"'))("-m sibench.tables tasks")
+def test_task_name_that_dataset_ids_cannot_contain_is_refused(tmp_path):
+    refused = copy_with_new_task(tmp_path, LEAP.replace('"leap"', '"big_leap"'))("-m sibench.analysis.tables tasks")
     assert refused.returncode == 2 and "new.py: task name 'big_leap'" in refused.stderr
 
 
-def test_ids():
+def test_tasks_are_made_by_name_or_id_only():
     assert tasks.make("hopper").id == tasks.make("hopper-v1").id == tasks.task_id("hopper") == "hopper-v1"
-    for wrong in ("hoper", "hopper-v2", "../hopper", ""):
+    for unknown_name in ("hoper", "hopper-v2", "../hopper", ""):
         with pytest.raises(UserError, match="unknown task"):
-            tasks.make(wrong)
+            tasks.make(unknown_name)
     with pytest.raises(UserError, match="did you mean 'mjx'"):
         tasks.make("hopper", "mjxx")
 
 
 @pytest.mark.parametrize("name", TASKS)
-def test_spaces_are_gymnasiums(name):
+def test_spaces_match_gymnasium(name):
     task = tasks.make(name, "c")
     assert isinstance(task, Env)
     env = gymnasium.make(task.gymnasium_id, **task.gymnasium_options)
@@ -98,8 +102,8 @@ def test_spaces_are_gymnasiums(name):
 
 
 @pytest.mark.parametrize("name", TASKS)
-def test_a_step_keeps_the_types_of_a_state(name):
-    """Weak types too: a program that scans states would be compiled once more for its second call."""
+def test_step_preserves_types_of_state(name):
+    """Weak types included: otherwise a program that scans states compiles twice."""
     task = tasks.make(name, "c")
     state = jax.eval_shape(task.reset, jax.random.key(0))
     after = jax.eval_shape(task.step, state, np.zeros(task.action_size, np.float32))
@@ -111,8 +115,8 @@ def test_a_step_keeps_the_types_of_a_state(name):
 
 
 @pytest.mark.parametrize("name", TASKS)
-def test_reset_noise_is_gymnasiums(name):
-    """The distribution of the first state: same mean and standard deviation, in every coordinate."""
+def test_reset_noise_matches_gymnasium(name):
+    """Mean and standard deviation of the initial state agree in every coordinate."""
     task = tasks.make(name, "c")
     qpos, qvel = jax.vmap(task.initial)(jax.random.split(jax.random.key(0), 4000))
     env = gymnasium.make(task.gymnasium_id, **task.gymnasium_options).unwrapped
@@ -132,9 +136,8 @@ def test_reset_noise_is_gymnasiums(name):
 
 
 @pytest.mark.parametrize("name", TASKS)
-def test_reference_returns(name):
-    """Measured, with how; and the quality of a return lies between them."""
-    references = assets.references(name)
+def test_reference_returns_define_quality(name):
+    references = tasks.references(name)
     for policy in ("random", "expert"):
         assert references[policy].keys() >= {"mean", "std", "n", "engine", "seeds"}
         assert references[policy]["n"] == 1000
@@ -145,14 +148,13 @@ def test_reference_returns(name):
 
 
 @pytest.mark.parametrize("name", [*TASKS, *MANIPULATION])
-def test_the_ladder_is_shipped(name):
-    """Every level, of as many demonstrations as its name says, in float32 numbers that act."""
+def test_every_ladder_level_ships_and_acts(name):
     levels = [1, 2, 5, 10, 20, 50, 100, 200] + [500, 1000] * (name in TASKS)
-    assert {f"bc-{level}" for level in levels} <= set(assets.shipped(name))
+    assert {f"bc-{level}" for level in levels} <= set(shipped.shipped(name))
     task = tasks.make(name, "c")
     for level in levels:
-        policy = assets.load_policy(name, f"bc-{level}")
-        card = policies.read_description(assets.path(name, f"bc-{level}"))["card"]
+        policy = shipped.load_policy(name, f"bc-{level}")
+        card = policies.read_description(shipped.path(name, f"bc-{level}"))["card"]
         assert card["demonstrations"] == level
         actions = policy.act(np.zeros((3, task.observation_size), np.float32), jax.random.key(0), "sample")
         assert np.isfinite(actions).all() and np.shape(actions) == (3, task.action_size)

@@ -1,30 +1,33 @@
 """The trainers of experts and ladder."""
 
+import sys
+from dataclasses import asdict
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from brax.training.acme import running_statistics
 from brax.training.agents.sac import networks
-from conftest import command
+from conftest import MANIPULATION, TASKS
 
-from data_gen import experts, sac
-from sibench import tasks
-from sibench.errors import UserError
+from data_gen import experts, ladder, per_task, sac
+from sibench import policies, tasks
+from sibench.core.errors import UserError
+from sibench.policies import shipped
 
 
 def config(**changes):
     small = {"num_updates": 16, "eval_every": 8, "checkpoint_every": 8, "num_envs": 8, "warmup_steps": 640}
-    return experts.Config(task="hopper", **small | {"replay_size": 2048, "width": 16, "batch_size": 8} | changes)
+    return experts.Config(**small | {"replay_size": 2048, "width": 16, "batch_size": 8} | changes)
 
 
 @pytest.fixture(scope="module")
 def learner():
-    return sac.make(config(), tasks.make("hopper", "c"))
+    return sac.Sac(config(), tasks.make("hopper", "c"))
 
 
-def test_an_expert_acts_as_braxs_network_does(learner):
-    """The exported policy and brax's own inference function, with the statistics of the observations inside."""
+def test_exported_expert_acts_as_brax_does(learner):
     state = learner.init(jax.random.key(0))
     state = learner.chunk(state)
     net = networks.make_sac_networks(
@@ -45,7 +48,7 @@ def test_an_expert_acts_as_braxs_network_does(learner):
     np.testing.assert_allclose(ours.std, dist.scale, rtol=1e-5)
 
 
-def test_every_part_of_sac_learns(learner):
+def test_every_part_of_sac_learns_and_depends_on_the_seed_alone(learner):
     before = jax.tree.map(jnp.copy, learner.init(jax.random.key(0)))
     after = learner.chunk(learner.init(jax.random.key(0)))
     for part in ("actor", "critic", "target", "log_alpha", "stats"):
@@ -58,8 +61,8 @@ def test_every_part_of_sac_learns(learner):
     assert not jnp.array_equal(after.replay["action"], other.replay["action"])
 
 
-def test_replay_holds_true_successors(learner):
-    """A row's next observation is the next row's observation of that simulation, unless its episode ended there."""
+def test_replay_buffer_holds_true_successors(learner):
+    """The next observation of a row is the observation of the simulation's next row, unless its episode ended."""
     state = learner.chunk(learner.init(jax.random.key(0)))
     num = int(state.num_steps)
     rows = {name: np.asarray(column[:num]).reshape(num // 8, 8, -1) for name, column in state.replay.items()}
@@ -72,19 +75,38 @@ def test_replay_holds_true_successors(learner):
     np.testing.assert_array_equal(fallen, rows["terminal"][..., 0].astype(bool))
 
 
-@pytest.mark.parametrize("changes", [{"eval_every": 7}, {"num_updates": 20}, {"env_steps_per_update": 3}])
-def test_schedules_that_do_not_fit_are_refused(changes):
+@pytest.mark.parametrize(
+    "changes", [{"eval_every": 7}, {"num_updates": 20}, {"env_steps_per_update": 3}, {"replay_size": 4}]
+)
+def test_settings_that_do_not_fit_together_are_refused(changes):
     with pytest.raises(UserError):
-        config(**changes)
+        config(**changes).check_schedule()
 
 
-@pytest.mark.parametrize("program", ["experts", "ladder"])
-def test_unknown_tasks_are_refused(program, tmp_path):
-    result = command(f"data_gen.{program}", "--task", "hoper", "--out", str(tmp_path))
-    assert result.returncode == 2
-    assert "did you mean 'hopper'?" in result.stderr and "Traceback" not in result.stderr
+@pytest.mark.parametrize("task", TASKS)
+def test_default_settings_are_those_of_the_shipped_expert(task):
+    card = policies.read_description(shipped.path(task, "expert"))["card"]
+    defaults = asdict(experts.Config(**experts.TASK_DEFAULTS.get(task, {})))
+    assert card["num_updates"] == defaults["num_updates"]
+    free = ("task", "engine")
+    assert all(defaults[name] == value for name, value in card["settings"].items() if name not in free)
 
 
-def test_unknown_levels_are_refused(tmp_path):
-    result = command("data_gen.ladder", "--task", "hopper", "--levels", "3", "--out", str(tmp_path))
-    assert result.returncode == 2 and "unknown level '3'" in result.stderr
+@pytest.mark.parametrize("task", [*TASKS, *MANIPULATION])
+def test_default_settings_are_those_of_the_shipped_ladder(task, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["ladder"])
+    config = per_task.configs(ladder.Config, (task,), ladder.TASK_DEFAULTS, "ladder")[task]
+    free = ("task", "engine", "demonstrations_from")
+    for level in tasks.task_type(task).ladder:
+        card = policies.read_description(shipped.path(task, f"bc-{level}"))["card"]
+        assert card["num_updates"] == config.updates(level)
+        assert all(asdict(config)[name] == value for name, value in card["settings"].items() if name not in free)
+
+
+def test_flags_override_the_defaults_of_a_task(monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["experts", "--learning-rate", "0.1", "--num-updates", "600000"])
+    configs = per_task.configs(experts.Config, (), experts.TASK_DEFAULTS, "experts")
+    assert list(configs) == sorted([*TASKS, *MANIPULATION])
+    assert configs["ant"].eval_every == 40_000 and configs["hopper"].eval_every == 20_000
+    assert {config.learning_rate for config in configs.values()} == {0.1}
+    assert {config.num_updates for config in configs.values()} == {600_000}

@@ -1,6 +1,12 @@
-"""Making a dataset: a shipped policy, played from fixed seeds."""
+"""Make a dataset: play a shipped policy from fixed seeds.
+
+A recipe says everything that determines the episodes: task, policy, seeds, number. A stored dataset whose card has
+another recipe than this version of the package is stale and refused.
+"""
 
 import functools
+import hashlib
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -8,17 +14,36 @@ from typing import Any
 import jax
 import numpy as np
 
-from sibench import assets, cameras, files, provenance, scripted, tasks
-from sibench.data import Dataset, load_privileged, pixels, storage
-from sibench.errors import UserError
-from sibench.evaluation import policy_act
-from sibench.ids import Id, has_frames, twin
-from sibench.policies import Policy
-from sibench.rollout import Act, Script, rollout, seeds
+from sibench import tasks
+from sibench.core import files, provenance
+from sibench.core.errors import UserError
+from sibench.core.ids import Id
+from sibench.data import storage
+from sibench.data.dataset import Dataset
+from sibench.data.frames import Pixels
+from sibench.policies import Policy, shipped
+from sibench.policies.evaluation import policy_act
+from sibench.tasks import cameras, demonstrator
+from sibench.tasks.rollout import Act, Script, rollout, seeds
+
+Report = Callable[[int, int], None]
+"""Called now and then with the numbers of episodes and steps that are done."""
+
+
+def silent(episodes: int, steps: int) -> None:
+    """Report nothing."""
+
+
+# --- recipes ----------------------------------------------------------------------------------------------------------
+
+
+def parts(id: Id) -> list[Id]:
+    """Return the stored datasets behind an id: expert and random for a mix, which is a view on them."""
+    return [Id(id.task, source, id.episodes) for source in ("expert", "random")] if id.kind == "mix" else [id]
 
 
 def recipe(id: Id) -> dict[str, Any]:
-    """What a dataset is made of, save the engine; a stored one with another recipe is stale."""
+    """Return what determines the episodes of a dataset, save for the engine."""
     return {
         "id": str(id),
         "task": tasks.task_id(id.task),
@@ -29,33 +54,80 @@ def recipe(id: Id) -> dict[str, Any]:
     }
 
 
+def seed_name(id: Id) -> str:
+    """Return the name from which the episode seeds of a dataset are drawn; the same for a task and its state twin."""
+    return f"{tasks.task_id(tasks.state_twin(id.task))}/{id.source}"
+
+
+def recipe_sha256(id: Id) -> str:
+    """Return the hash of the policies and seeds that a dataset is played from, whatever machine plays it."""
+    share = [f"last {id.num_experts}"] if id.kind == "mix" else []
+    recipes = [] if id.kind == "other" else [recipe(part) for part in parts(id)]
+    return canonical_sha256([str(id), *share, *recipes])
+
+
+def canonical_sha256(value: Any) -> str:
+    """Return the hash of a value in canonical JSON."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def content_key(id: Id) -> str:
+    """Return the content hash of a dataset on this machine, without loading it; a mix names its parts."""
+    hashes = []
+    for part in parts(id):
+        card = storage.read_card(part)
+        check_recipe(part, card)
+        hashes.append(card["content_sha256"])
+    return f"last {id.num_experts} of {' and first of '.join(hashes)}" if id.kind == "mix" else hashes[0]
+
+
+# --- who plays --------------------------------------------------------------------------------------------------------
+
+
 def player_id(id: Id) -> str:
-    """Who plays: the hash of a shipped policy, or the name of what is none."""
+    """Return what identifies the player of a dataset: the hash of a shipped policy, or a name."""
     if id.source == "random":
         return "uniform"
     script = tasks.task_type(id.task).script
-    return script if script and id.source == "expert" else assets.policy_sha256(id.task, id.source)
+    return script if script and id.source == "expert" else shipped.policy_sha256(id.task, id.source)
 
 
 def player(task: tasks.Task, source: str) -> tuple[Act | Script, Any, Policy | None]:
-    """What acts, its parameters, and the policy if it is one."""
+    """Return the player of a source and its parameters, and the policy if it is one."""
     if source == "random":
         return uniform_act(task.action_size), None, None
     if source == "expert" and task.script:
-        return scripted.script(twin(task.name)), None, None
-    policy = assets.load_policy(task.name, source)
+        return demonstrator.script(tasks.state_twin(task.name)), None, None
+    policy = shipped.load_policy(task.name, source)
     return policy_act(policy.network, "sample"), policy.params, policy
 
 
-def seed_name(id: Id) -> str:
-    return f"{tasks.task_id(twin(id.task))}/{id.source}"
+@functools.cache
+def uniform_act(action_dim: int) -> Act:
+    """Return an `Act` that draws uniform actions."""
+
+    def act(params: Any, obs: jax.Array, keys: jax.Array) -> jax.Array:
+        return jax.vmap(lambda key: jax.random.uniform(key, (action_dim,), minval=-1.0, maxval=1.0))(keys)
+
+    return act
+
+
+# --- stored datasets --------------------------------------------------------------------------------------------------
+
+
+def read_current(id: Id) -> Dataset:
+    """Read a stored dataset; refuse it if it is stale or has not the shape of its task."""
+    dataset = storage.read(id)
+    check_recipe(id, dataset.card)
+    check_widths(id, dataset)
+    return dataset
 
 
 def check_recipe(id: Id, card: dict[str, Any]) -> None:
+    """Raise `UserError` if a stored dataset has another recipe than this version of the package."""
     if id.kind == "other":
         return
-    expected = recipe(id)
-    for name, value in expected.items():
+    for name, value in recipe(id).items():
         if card.get(name) != value:
             raise UserError(
                 f"{storage.folder(id)} is stale: its {name} is {card.get(name)!r}, this version of sibench has "
@@ -63,8 +135,30 @@ def check_recipe(id: Id, card: dict[str, Any]) -> None:
             )
 
 
+def check_widths(id: Id, dataset: Dataset) -> None:
+    """Raise `UserError` if the arrays of a dataset have not the shape of its task."""
+    task = tasks.make(id.task, "c")
+    states = dataset.initial_states.shape[1]
+    width = dataset.observations.shape[1]
+    sizes = (width if dataset.pixels is None else 4 * width + cameras.NUM_BYTES, dataset.actions.shape[1])
+    if sizes != (task.observation_size, task.action_size) or states not in (0, task.model.nq + task.model.nv):
+        raise UserError(
+            f"{storage.folder(id)}: {sizes[0]} observations, {sizes[1]} actions and {states} numbers of state are not "
+            f"those of {task.id}; {storage.remedy(id)}"
+        )
+
+
+def check_engine(id: Id, engine: str) -> None:
+    """Raise `UserError` if a stored dataset was made on another engine than the one asked for."""
+    if engine not in ("auto", stored := storage.read_card(id)["engine"]):
+        raise UserError(
+            f"{storage.folder(id)} was made on engine {stored}, not {engine}: delete it to make it anew, or leave "
+            "--engine out"
+        )
+
+
 def is_built(id: Id) -> bool:
-    """Whether the dataset is there, intact, and of the present recipe."""
+    """Return whether a dataset is on this machine, intact, and of the current recipe."""
     try:
         check_recipe(id, storage.read_card(id))
         return storage.is_intact(id)
@@ -72,85 +166,50 @@ def is_built(id: Id) -> bool:
         return False
 
 
-def check_engine(id: Id, engine: str) -> None:
-    """Refuse a stored dataset that was made on another engine than is asked for."""
-    if engine not in ("auto", made_on := storage.read_card(id)["engine"]):
-        raise UserError(
-            f"{storage.folder(id)} was made on engine {made_on}, not {engine}: remove it to make it anew, or leave "
-            "--engine out"
-        )
+# --- collecting -------------------------------------------------------------------------------------------------------
 
 
-def check_widths(id: Id, dataset: Dataset) -> None:
-    """Refuse a dataset whose arrays are not of its task's shape."""
-    task = tasks.make(id.task, "c")
-    states = dataset.initial_states.shape[1]
-    width = dataset.observations.shape[1]
-    got = (width if dataset.pixels is None else 4 * width + cameras.NUM_BYTES, dataset.actions.shape[1])
-    if got != (task.observation_size, task.action_size) or states not in (0, task.model.nq + task.model.nv):
-        raise UserError(
-            f"{storage.folder(id)}: {got[0]} observations, {got[1]} actions and {states} numbers of state are not "
-            f"those of {task.id}; {storage.remedy(id)}"
-        )
-
-
-def parts(id: Id) -> list[Id]:
-    """The stored datasets that an id is made of: a mix is a view on two."""
-    return [Id(id.task, source, id.episodes) for source in ("expert", "random")] if id.kind == "mix" else [id]
-
-
-def build(id: Id, engine: str = "auto", progress: Callable[[int, int], None] = lambda episodes, steps: None) -> None:
-    """Collect a dataset and store it; do nothing if it is there already, made on this engine or `engine` is auto."""
+def build(id: Id, engine: str = "auto", report: Report = silent) -> None:
+    """Make a dataset unless it is on this machine already; refuse one that was made on another engine."""
     if id.kind == "mix":
         for part in parts(id):
-            build(part, engine, progress)
+            build(part, engine, report)
         return
     if id.kind == "other":
         raise UserError(f"dataset {id} is not one of the benchmark's: it cannot be collected, only imported")
     with files.sole_user(storage.folder(id), wait=True):
-        if not is_built(id):
-            storage.write(id, collect(id, engine, progress))
-        else:
+        if is_built(id):
             check_engine(id, engine)
+        else:
+            storage.write(id, collect(id, engine, report))
 
 
-def collect(
-    id: Id, engine: str = "auto", progress: Callable[[int, int], None] = lambda episodes, steps: None
-) -> Dataset:
-    """Play the episodes of a dataset; those with frames are their twin's, seen once more."""
+def collect(id: Id, engine: str = "auto", report: Report = silent) -> Dataset:
+    """Play the episodes of a dataset; one with frames shows the episodes of its state twin through the cameras."""
     task = tasks.make(id.task, engine)
-    card = recipe(id) | {"command": f"{storage.command(id)} --engine {task.backend}"}
-    if has_frames(id.task):
-        cameras.backend()  # rather than after all episodes of the twin
-        build(played := replace(id, task=twin(id.task)), engine, progress)
-        return through_cameras(task, load_privileged(str(played)), card, progress)
+    card = recipe(id) | {"command": f"{storage.build_command(id)} --engine {task.backend}"}
+    if tasks.observes_pixels(id.task):
+        cameras.backend()  # fails now rather than after all episodes of the twin
+        twin = replace(id, task=tasks.state_twin(id.task))
+        build(twin, engine, report)
+        return through_cameras(task, read_current(twin), card, report)
     act, params, _ = player(task, id.source)
-    return play(task, act, params, card, progress)
+    return play(task, act, params, card, report)
 
 
-def play(
-    task: tasks.Task,
-    act: Act | Script,
-    params: Any,
-    card: dict[str, Any],
-    progress: Callable[[int, int], None] = lambda episodes, steps: None,
-) -> Dataset:
-    """Record the episodes that a card names: its `id`, `seeds` and `num_episodes`."""
-    seed = seeds(*card["seeds"].split("/", 1), card["num_episodes"])
-    played = rollout(task, act, params, seed, record=True, progress=progress)
+def play(task: tasks.Task, act: Act | Script, params: Any, card: dict[str, Any], report: Report = silent) -> Dataset:
+    """Record the episodes that a card describes by its `seeds` and `num_episodes`."""
+    block, name = card["seeds"].split("/", 1)
+    played = rollout(task, act, params, seeds(block, name, card["num_episodes"]), record=True, progress=report)
     if played.nonfinite.any():
-        raise UserError(
-            f"{card['id']}: the policy gave actions that are not finite in {played.nonfinite.sum()} episodes"
-        )
+        num = played.nonfinite.sum()
+        raise UserError(f"{card['id']}: the policy gave actions that are not finite in {num} episodes")
+    assert played.obs is not None and played.action is not None and played.reward is not None
     offsets = np.concatenate([[0], np.cumsum(played.length)])
     terminal, truncated = np.zeros((2, offsets[-1]), bool)
     terminal[offsets[1:] - 1] = played.terminal
     truncated[offsets[1:] - 1] = ~played.terminal
-    card |= {
-        "engine": task.backend,
-        "code": provenance.code_version(),
-        "versions": provenance.versions(),
-    }
+    card |= {"engine": task.backend, "code": provenance.code_version(), "versions": provenance.versions()}
     dataset = Dataset(
         observations=played.obs[np.arange(task.horizon + 1) <= played.length[:, None]],
         actions=played.action[played.in_step],
@@ -162,45 +221,32 @@ def play(
         initial_states=played.initial_state,
         card=card,
     )
-    if has_frames(task.name):
+    if tasks.observes_pixels(task.name):
         return through_cameras(task, dataset, card)
     card |= statistics(dataset, task.name)
     return dataset
 
 
-def through_cameras(
-    task: tasks.Task,
-    dataset: Dataset,
-    card: dict[str, Any],
-    progress: Callable[[int, int], None] = lambda episodes, steps: None,
-) -> Dataset:
-    """A dataset of whole observations as one of this task's: with frames, and of the numbers what is left of them."""
-    whole = dataset.observations
+def through_cameras(task: tasks.Task, dataset: Dataset, card: dict[str, Any], report: Report = silent) -> Dataset:
+    """Return a dataset of the state twin as one of a task with frames, which are drawn when they are read."""
+    states = dataset.observations
 
     def read(rows: np.ndarray) -> np.ndarray:
-        frames = task.frames(whole[rows])
-        progress(int((dataset.offsets[1:] + np.arange(dataset.num_episodes) <= rows[-1]).sum()), int(rows[-1]))
+        frames = task.frames(states[rows])
+        report(int((dataset.offsets[1:] + np.arange(dataset.num_episodes) <= rows[-1]).sum()), int(rows[-1]))
         return frames
 
-    seen = dataset._replace(observations=whole[:, : task.num_kept], pixels=pixels.Pixels(read, np.arange(len(whole))))
-    kept = ("engine", "code", "versions")
+    seen = dataset._replace(
+        observations=states[:, : task.proprioception_size], pixels=Pixels(read, np.arange(len(states)))
+    )
+    played = {name: dataset.card[name] for name in ("engine", "code", "versions")}
     drawn = {"gl": cameras.backend(), "code": provenance.code_version(), "versions": provenance.versions()}
-    card = card | {name: dataset.card[name] for name in kept} | {"frames": drawn}
+    card = card | played | {"frames": drawn}
     return seen._replace(card=card | statistics(seen, task.name))
 
 
-@functools.cache
-def uniform_act(action_dim: int):
-    """An `Act` that draws uniform actions."""
-
-    def act(params, obs, keys):
-        return jax.vmap(lambda key: jax.random.uniform(key, (action_dim,), minval=-1.0, maxval=1.0))(keys)
-
-    return act
-
-
 def statistics(dataset: Dataset, task: str) -> dict[str, Any]:
-    """The numbers of a card: returns, lengths, quality."""
+    """Return the numbers of a card: returns, lengths, quality."""
     returns = dataset.returns
     return {
         "num_episodes": dataset.num_episodes,

@@ -11,7 +11,7 @@ __all__ = ["Entry"]
 
 
 def __getattr__(name: str) -> Any:
-    """Import on first use: `--help` should not wait for jax."""
+    """Import on first use, so that `--help` need not wait for jax."""
     if name != "Entry":
         raise AttributeError(f"module 'sibench.leaderboard' has no attribute '{name}'")
     from sibench.leaderboard.entry import Entry

@@ -1,4 +1,4 @@
-"""The leaderboard: make submissions, check them, play them again, and draw the page.
+"""The leaderboard: make submissions, check them, replay their policies, and draw the page.
 
 python -m sibench.leaderboard new --suite quick --method vfo-bin
 python -m sibench.leaderboard validate submissions/quick-vfo-bin
@@ -8,170 +8,143 @@ python -m sibench.leaderboard render
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
 
-from tyro.conf import Positional, subcommand
+from tyro.conf import Positional
 
-from sibench import cli
-from sibench.errors import UserError, require_positive, unknown
+from sibench.core import cli, files
+from sibench.core.errors import UserError, unknown
+from sibench.core.settings import check_bounds, setting
 
 SUBMISSIONS = Path("submissions")
 
 
 @dataclass(frozen=True)
 class New:
-    """Make a submission of a method's results, as sibench.bench left them."""
+    """Make a submission from a method's results, as sibench.bench left them."""
 
     suite: str
-    """Such as sibench; sibench-x0.1 for what was run with --scale 0.1."""
+    """Suite, such as sibench; sibench-x0.1 for results of --scale 0.1."""
     method: str
-    """Such as vfo-bin."""
+    """Method, such as vfo-bin."""
     results: Path = Path("runs/results")
     """Folder of results."""
     policies: Path | None = None
-    """Folder of the policies, such as runs/bench/sibench/policies; without them nobody can verify it."""
+    """Folder of the policies, such as runs/bench/sibench/policies; without them nobody can verify the submission."""
     out: Path = SUBMISSIONS
-    """Folder of submissions; this one's is <out>/<suite>-<method>."""
+    """Folder of submissions; this one goes to <out>/<suite>-<method>."""
     about: str = ""
     """A sentence or two about the method."""
     paper: str | None = None
-    """Its https address."""
+    """The paper's https address."""
     code: str | None = None
-    """That of the code."""
+    """The code's https address."""
+
+    def run(self) -> None:
+        from sibench.bench.suites import read_suite
+        from sibench.leaderboard.entry import from_results
+        from sibench.leaderboard.submission import board
+
+        board(self.suite)
+        results = read_suite(self.suite, self.results)
+        chosen = [result for result in results if result.method == self.method]
+        if not results:
+            raise UserError(
+                f"{self.results / self.suite} has no results; make them: "
+                f"python -m sibench.bench --suite {self.suite} --methods {self.method}"
+            )
+        if not chosen:
+            raise unknown("method", self.method, dict.fromkeys(result.method for result in results))
+        if self.policies and not self.policies.is_dir():
+            raise UserError(f"{self.policies}: no such folder; run the suite here, or leave --policies out")
+        entry = from_results(chosen, self.policies)
+        entry.about, entry.paper, entry.code = self.about, self.paper, self.code
+        print(entry.write(self.out))
 
 
 @dataclass(frozen=True)
 class Validate:
-    """Check submissions: every field, every cell and seed, every number again from the raw returns."""
+    """Check submissions: every field and every dataset, and all scores again from the raw returns."""
 
     folder: Positional[tuple[Path, ...]]
-    """Such as submissions/quick-vfo-bin."""
+    """Folders such as submissions/quick-vfo-bin."""
+
+    def run(self) -> None:
+        from sibench.leaderboard import replay, validation
+
+        problems = []
+        for folder in self.folder:
+            try:
+                submission, digest = validation.read(folder)
+                level = replay.level_of(replay.read(folder, submission, digest))
+            except (UserError, FileNotFoundError) as error:
+                problems.append(str(error))
+            else:
+                numbers = "score {mean:+.2f}, 95 % {low:+.2f} to {high:+.2f}".format(**vars(submission.score))
+                print(f"{folder}: valid; {numbers}; {level}", flush=True)
+        if problems:
+            raise UserError("\n".join(problems))
 
 
 @dataclass(frozen=True)
 class Verify:
-    """Play a random part of a submission's policies again, on held-back seeds, and write verification.json."""
+    """Replay policies of a submission, drawn at random, on held-back seeds, and write verification.json."""
 
     folder: Positional[Path]
-    """Such as submissions/quick-vfo-bin."""
-    secret_file: Path | None = None
-    """A secret of the maintainers', from which lanes and seeds are drawn; a fresh random one if not given."""
+    """Folder such as submissions/quick-vfo-bin."""
     key: str = ""
-    """Of an earlier verification, out of its file, to repeat it."""
-    num: int = 8
-    """Lanes to play; a badge rests on 8, or on all."""
-    episodes: int = 0
-    """Of each; 0 are as many as the suite asks for, and a badge too."""
+    """Key in the file of an earlier verification, to repeat it; by default a random one."""
+    num: int = setting(8, at_least=1)
+    """Policies to replay; a badge needs 8, or all."""
+    episodes: int | None = setting(None, at_least=2)
+    """Episodes of each policy; by default as many as the suite asks for, which a badge needs too."""
 
-    def __post_init__(self):
-        require_positive(self, "num")
-        if self.episodes < 0 or self.episodes == 1:
-            raise UserError(f"episodes={self.episodes}; at least 2 are needed, or 0 for as many as the suite asks for")
+    def run(self) -> None:
+        from sibench.leaderboard import replay, validation
+
+        check_bounds(self)
+        verification = replay.verify(self.folder, self.key, self.num, self.episodes)
+        if failed := sum(not check.passed for check in verification.checks):
+            file = self.folder / replay.VERIFICATION_FILE
+            raise UserError(f"{self.folder}: {failed} of {len(verification.checks)} checks failed; see {file}")
+        enough = replay.is_enough(verification, validation.read(self.folder)[0])
+        outcome = replay.LEVELS[1] if enough else "passed, on too little for a badge"
+        print(f"{self.folder}: {outcome}; to repeat it: --key {verification.key} --episodes {verification.episodes}")
 
 
 @dataclass(frozen=True)
 class Render:
-    """Draw the page, one file that needs no network: of submissions, and of results that would be valid ones."""
+    """Draw the page, one file that needs no network, from submissions and from complete results."""
 
     submissions: Path = SUBMISSIONS
     """Folder of submissions."""
     results: tuple[Path, ...] = (Path("results"), Path("runs/results"))
-    """Folders of results; a method that has all cells of a suite is an entry. Of a suite in two, the last counts."""
+    """Folders of results. A method with all results of a suite is an entry; the last folder that has them counts."""
     out: Path = Path("runs/site/index.html")
-    """The file."""
+    """File to write."""
+
+    def run(self) -> None:
+        from sibench.leaderboard.render import render
+
+        for warning in render(self.submissions, self.results, self.out):
+            print(warning, file=sys.stderr)
+        print(self.out)
 
 
 @dataclass(frozen=True)
 class Schema:
     """Print the JSON Schema of a submission."""
 
+    def run(self) -> None:
+        from sibench.leaderboard.submission import schema
 
-Command = (
-    Annotated[New, subcommand("new")]
-    | Annotated[Validate, subcommand("validate")]
-    | Annotated[Verify, subcommand("verify")]
-    | Annotated[Render, subcommand("render")]
-    | Annotated[Schema, subcommand("schema")]
-)
+        print(files.to_json(schema()).decode(), end="")
+
+
+Command = New | Validate | Verify | Render | Schema
 
 
 def main(command: Command) -> None:
-    match command:
-        case New():
-            new(command)
-        case Validate(folders):
-            validate(folders)
-        case Verify():
-            verify(command)
-        case Render(submissions, results, out):
-            from sibench.leaderboard.render import render
-
-            for line in render(submissions, results, out):
-                print(line, file=sys.stderr)
-            print(out)
-        case Schema():
-            from sibench import files
-            from sibench.leaderboard.submission import schema
-
-            print(files.to_json(schema()).decode(), end="")
-
-
-def new(command: New) -> None:
-    from sibench.leaderboard.entry import of_results
-    from sibench.leaderboard.submission import suite
-    from sibench.results import read_suite
-
-    known = dict.fromkeys(cell.method for cell in suite(command.suite).cells)
-    if command.method not in known:
-        raise unknown("method", command.method, known)
-    found = [result for result in read_suite(command.suite, command.results) if result.method == command.method]
-    if not found:
-        raise UserError(
-            f"{command.results / command.suite} has no result of {command.method}; make them: "
-            f"python -m sibench.bench --suite {command.suite} --methods {command.method}"
-        )
-    if command.policies and not command.policies.is_dir():
-        raise UserError(
-            f"{command.policies}: no such folder; policies are where the results were made: run their suite here, "
-            "into another --results, or leave --policies out, and nobody can verify the submission"
-        )
-    entry = of_results(found, command.policies)
-    entry.about, entry.paper, entry.code = command.about, command.paper, command.code
-    print(entry.write(command.out))
-
-
-def validate(folders: tuple[Path, ...]) -> None:
-    from sibench.leaderboard import verify
-    from sibench.leaderboard.submission import read
-
-    bad = []
-    for folder in folders:
-        try:
-            submission, digest = read(folder)
-            verification = verify.read(folder, submission, digest)
-            mean, low, high = (100 * end for end in vars(submission.claims.score).values())
-            print(f"{folder}: valid; SI {mean:.1f} [{low:.1f}, {high:.1f}]; {verify.level(verification)}", flush=True)
-        except (UserError, FileNotFoundError) as error:
-            bad.append(str(error))
-    if bad:
-        raise UserError("\n".join(bad))
-
-
-def verify(command: Verify) -> None:
-    from sibench.leaderboard.submission import read
-    from sibench.leaderboard.verify import FILE, is_enough, verify
-
-    secret = command.secret_file.read_bytes() if command.secret_file else b""
-    if command.secret_file and len(secret) < 16:
-        raise UserError(f"{command.secret_file}: {len(secret)} bytes; a secret needs at least 16: openssl rand -hex 32")
-    result = verify(command.folder, command.key, secret, command.num, command.episodes)
-    failed = sum(not check.passed for check in result.checks)
-    if failed:
-        raise UserError(
-            f"{command.folder}: {failed} of {len(result.checks)} checks failed; see {command.folder / FILE}"
-        )
-    known = "re-evaluated" if is_enough(result, read(command.folder)[0]) else "passed, on too little for a badge"
-    print(f"{command.folder}: {known}; to repeat it: --key {result.key} --episodes {result.episodes}")
+    command.run()
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""The page: everything that was submitted, in one HTML file that loads nothing.
+"""Draw the page: all submissions and results in one HTML file that loads nothing.
 
-Names, descriptions and settings are other people's words: they travel as JSON, in which `<` is escaped, and become text
-nodes. A policy in the page allows its own script and style, by their hashes, and nothing else.
+Names, descriptions and settings are strangers' words: they travel as JSON, in which `<` is escaped, and become text
+nodes. The page's content security policy allows its own script and style, by their hashes, and nothing else.
 """
 
 import base64
@@ -9,90 +9,130 @@ import dataclasses
 import hashlib
 import json
 import math
-import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import sibench
-from sibench import files, stats, suites, tasks
-from sibench.errors import UserError
-from sibench.ids import parse_id
+from sibench import tasks
+from sibench.analysis import stats
+from sibench.bench import suites
+from sibench.core import files
+from sibench.core.errors import UserError
+from sibench.core.ids import parse_id
+from sibench.leaderboard import replay, validation
 from sibench.leaderboard import submission as sub
-from sibench.leaderboard import verify
-from sibench.leaderboard.entry import of_results
-from sibench.leaderboard.submission import Cell, Submission
-from sibench.results import Result, read_suite
+from sibench.leaderboard.entry import from_results
+from sibench.leaderboard.submission import Board, Submission
+from sibench.learning.results import MAX_GAP, MAX_LOSS, Result
 
-TEMPLATE = Path(__file__).with_name("page.html")
+HERE = Path(__file__).parent
+SCRIPTS = ("figures.js", "method.js", "page.js")
+SHOWN_SETTINGS = {
+    "steps": "updates",
+    "hidden": "hidden units",
+    "batch_size": "batch size",
+    "target_every": "updates between copies of the target network",
+}
+"""Settings of this repository's methods that describe a board."""
 
 
-class Shown(NamedTuple):
+class Listing(NamedTuple):
+    """A submission as it is listed on the page."""
+
     submission: Submission
     sha256: str
-    verification: verify.Verification | None
+    verification: replay.Verification | None
     origin: Path | None = None
-    """The folder of results that it was made of, if it was not submitted."""
+    """The folder of results of which these are the numbers; None for numbers that were only submitted."""
 
 
-def render(submissions: Path, results: Sequence[Path], out: Path) -> Iterator[str]:
-    """Write the page; yields what was passed over, and why. Of a method in two folders of results, the last counts."""
-    shown: dict[str, Shown] = {}
-    for folder in sorted(submissions.glob("[!.]*/")):
+def render(submissions: Path, results: Sequence[Path], out: Path) -> list[str]:
+    """Write the page, and return what was left out and why.
+
+    If a method has results in several folders, those of the last folder count. A submission cannot take the name of a
+    method whose results are here.
+    """
+    warnings: list[str] = []
+    listings = {listing.submission.id: listing for listing in _read_submissions(submissions, warnings)}
+    ours = {listing.submission.id: listing for listing in _read_results(results, warnings)}
+    for id, listing in ours.items():
+        submitted = listings.get(id)
+        if submitted and submitted.submission.results == listing.submission.results:
+            listing = submitted._replace(origin=listing.origin)
+        elif submitted:
+            warnings.append(f"leaving out the submission {id}: {listing.origin} has other results of that name")
+        listings[id] = listing
+    names = dict.fromkeys(listing.submission.suite for listing in listings.values())
+    boards = [_board(name, [one for one in listings.values() if one.submission.suite == name]) for name in names]
+    boards.sort(key=lambda board: (board["is_bimodal"], -len(board["datasets"]), board["name"]))
+    value = {
+        "version": sibench.__version__,
+        "levels": replay.LEVELS,
+        "max_gap": MAX_GAP,
+        "max_loss": MAX_LOSS,
+        "num": len(listings),
+        "boards": boards,
+    }
+    files.write_atomic(out, page(value).encode())
+    return warnings
+
+
+def _read_submissions(folder: Path, warnings: list[str]) -> Iterator[Listing]:
+    for path in sorted(folder.glob("[!.]*/")):
         try:
-            submission, digest = sub.read(folder)
-            verification = verify.read(folder, submission, digest)
+            submission, digest = validation.read(path)
+            verification = replay.read(path, submission, digest)
         except (UserError, OSError) as error:
-            yield f"passing over {folder}: {error}"
+            warnings.append(f"leaving out {path}: {error}")
             continue
         if verification and not verification.passed:
-            yield f"passing over {folder}: it was verified, and failed"
+            warnings.append(f"leaving out {path}: {replay.level_of(verification)}")
         else:
-            shown[submission.id] = Shown(submission, digest, verification)
-    ours: dict[str, Shown] = {}
-    for folder in (path for top in results for path in sorted(top.glob("[!.]*/"))):
+            yield Listing(submission, digest, verification)
+
+
+def _read_results(tops: Sequence[Path], warnings: list[str]) -> Iterator[Listing]:
+    """Yield a listing of every method that has all results of a suite."""
+    for folder in (path for top in tops for path in sorted(top.glob("[!.]*/"))):
         try:
-            methods = _methods(folder)
+            sub.board(folder.name)
+        except UserError:
+            continue  # a folder of something else, or of a suite without a board
+        try:
+            results = suites.read_suite(folder.name, folder.parent)
         except UserError as error:
-            yield f"passing over {folder}: {error}"
+            warnings.append(f"leaving out {folder}: {error}")
             continue
-        for method, found in methods.items():
+        for method in dict.fromkeys(result.method for result in results):
             try:
-                submission = of_results(found).submission()
+                submission = from_results([result for result in results if result.method == method]).submission()
             except UserError as error:
-                yield f"passing over {folder}, {method}: {error}"
+                warnings.append(f"leaving out {method} of {folder}: {error}")
                 continue
-            digest = hashlib.sha256(sub.as_json(submission)).hexdigest()
-            ours[submission.id] = Shown(submission, digest, None, folder)
-    for id, one in ours.items():
-        if id in shown and shown[id].submission.cells != one.submission.cells:
-            yield f"passing over the submission {id}: the results of that name, in {one.origin}, are others"
-            del shown[id]
-        shown.setdefault(id, one)
-    names = dict.fromkeys(one.submission.suite for one in shown.values())
-    boards = [_suite(name, [one for one in shown.values() if one.submission.suite == name]) for name in names]
-    boards.sort(key=lambda board: (_is_bimodal(board), -len(board["datasets"]), board["name"]))
-    value = {"version": sibench.__version__, "levels": verify.LEVELS, "num": len(shown), "suites": boards}
-    files.write_atomic(out, page(value).encode())
+            yield Listing(submission, hashlib.sha256(sub.to_json(submission)).hexdigest(), None, folder)
 
 
 def page(value: dict[str, Any]) -> str:
-    template = TEMPLATE.read_text("utf-8")
-    (style,) = re.findall(r"<style>(.*?)</style>", template, re.DOTALL)
-    (script,) = re.findall(r"<script>(.*?)</script>", template, re.DOTALL)
-    own = f"style-src {_source(style)}; script-src {_source(script)}"
-    policy = f"default-src 'none'; {own}; base-uri 'none'; form-action 'none'"
+    """Return the HTML of the page that shows `value`."""
+    style = (HERE / "page.css").read_text("utf-8")
+    script = "\n".join(['"use strict";', *((HERE / name).read_text("utf-8") for name in SCRIPTS)])
+    policy = f"default-src 'none'; style-src {_hash_source(style)}; script-src {_hash_source(script)}"
     data = json.dumps(_without_nan(value), allow_nan=False, separators=(",", ":"))
     for character in "<>&":
         data = data.replace(character, f"\\u{ord(character):04x}")
-    return template.replace("{{policy}}", policy).replace("{{data}}", data)
+    html = (HERE / "page.html").read_text("utf-8")
+    html = html.replace("{{policy}}", f"{policy}; base-uri 'none'; form-action 'none'")
+    return html.replace("{{style}}", style).replace("{{script}}", script).replace("{{data}}", data)
 
 
-def _source(content: str) -> str:
+def _hash_source(content: str) -> str:
     return f"'sha256-{base64.b64encode(hashlib.sha256(content.encode()).digest()).decode()}'"
 
 
 def _without_nan(value: Any) -> Any:
+    if isinstance(value, stats.Interval):
+        value = value._asdict()
     if isinstance(value, dict):
         return {name: _without_nan(item) for name, item in value.items()}
     if isinstance(value, list | tuple):
@@ -100,138 +140,87 @@ def _without_nan(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def _methods(folder: Path) -> dict[str, list[Result]]:
-    """The results of each method, if there is a leaderboard of the suite."""
-    try:
-        sub.suite(folder.name)
-    except UserError:
-        return {}
-    methods: dict[str, list[Result]] = {}
-    for result in read_suite(folder.name, folder.parent):
-        methods.setdefault(result.method, []).append(result)
-    return methods
-
-
-def _is_bimodal(board: dict[str, Any]) -> bool:
-    """Such suites come after those of the ladder."""
-    return all(parse_id(data["id"]).kind == "mix" for data in board["datasets"])
-
-
-def _suite(name: str, shown: list[Shown]) -> dict[str, Any]:
-    """A tab of the page. Statistics know an entry by its id, and the reference BC, which is ours, as `bc`."""
-    by_name = {"bc" if one.submission.id == f"{name}-bc" else one.submission.id: one for one in shown}
+def _board(name: str, listings: list[Listing]) -> dict[str, Any]:
+    """Return the data of a tab. In statistics, an entry goes by its id, and the reference BC by `bc`."""
+    board = sub.board(name)
+    by_name = {"bc" if one.submission.id == f"{name}-bc" else one.submission.id: one for one in listings}
     results = {key: sub.as_results(one.submission, key) for key, one in by_name.items()}
-    rows = stats.summarise([result for own in results.values() for result in own])
-    asked = sub.datasets(name)
-    clones = dict(zip(asked, results.get("bc", []), strict=False))
-    entries = [_entry(order, row, by_name[row.method], results[row.method], clones) for order, row in enumerate(rows)]
-    names = list(dict.fromkeys(task for task, _ in asked.values()))
+    rows = stats.summarise([result for each in results.values() for result in each])
+    bc = {result.background.id: result for result in results.get("bc", [])}
+    converged = sum(result.converged for result in bc.values())
+    task_names = list(dict.fromkeys(task for task, _ in board.datasets.values()))
     return {
         "name": name,
-        "about": sub.suite(name).about,
-        "sha256": sub.suite_sha256(name),
-        "facts": [
-            *_facts(name, shown),
-            ("learned by BC", f"{sum(one.converged for one in clones.values())} of {len(asked)} datasets"),
-        ],
-        "tasks": names,
-        "references": {
-            task: {kind: tasks.references(task)[kind]["mean"] for kind in ("random", "expert")} for task in names
-        },
-        "datasets": [_dataset(id, task, [one.submission for one in shown]) for id, (task, _) in asked.items()],
-        "entries": entries,
+        "about": board.about,
+        "sha256": board.sha256,
+        "facts": [*_facts(board, listings), ("BC converged on", f"{converged} of {len(board.datasets)} datasets")],
+        "tasks": task_names,
+        "is_bimodal": all(parse_id(id).kind == "mix" for id in board.datasets),
+        "references": {task: tasks.references(task) for task in task_names},
+        "datasets": [_dataset(id, task, listings) for id, (task, _) in board.datasets.items()],
+        "entries": [_entry(row, by_name[row.method], results[row.method], bc) for row in rows],
     }
 
 
-def _facts(name: str, shown: list[Shown]) -> Iterator[tuple[str, str]]:
-    """What the numbers of a suite rest on, all values where entries differ. Settings are those of our own methods."""
-    submissions = [one.submission for one in shown]
-    ours = [one.config for one in submissions if one.id.removeprefix(f"{name}-") in suites.METHODS]
-
-    def values(setting: str) -> str:
-        found = [config[setting] for config in ours if setting in config]
-        told = (
-            " × ".join(map(str, v)) if isinstance(v, tuple) else f"{v:,}" if isinstance(v, int) else str(v)
-            for v in found
-        )
-        return ", ".join(sorted(set(told)))
-
-    yield "datasets", str(len(sub.datasets(name)))
-    yield "seeds", f"at least {sub.num_seeds(name)}"
-    yield "final episodes", f"at least {sub.num_episodes(name):,}"
-    for setting, label in (
-        ("steps", "updates"),
-        ("hidden", "hidden units"),
-        ("batch_size", "batch"),
-        ("target_every", "updates between copies of the target network"),
-    ):
-        if value := values(setting):
-            yield label, value
-    yield "engine", ", ".join(sorted({cell.engine for one in submissions for cell in one.cells}))
+def _facts(board: Board, listings: list[Listing]) -> Iterator[tuple[str, str]]:
+    """Yield what the numbers of a board rest on; all values, with commas, where entries differ."""
+    submissions = [one.submission for one in listings]
+    yield "datasets", str(len(board.datasets))
+    yield "seeds", f"at least {board.num_seeds}"
+    yield "final episodes", f"at least {board.num_episodes:,}"
+    our_configs = [one.submission.config for one in listings if one.origin]
+    for setting, label in SHOWN_SETTINGS.items():
+        if values := {_setting(config[setting]) for config in our_configs if setting in config}:
+            yield label, ", ".join(sorted(values))
+    yield "engine", ", ".join(sorted({result.engine for one in submissions for result in one.results}))
     yield "made on", ", ".join(sorted({one.hardware for one in submissions}))
-    yield "from", ", ".join(sorted({one.origin.as_posix() if one.origin else "submissions" for one in shown}))
+    yield "from", ", ".join(sorted({one.origin.as_posix() if one.origin else "submissions" for one in listings}))
 
 
-def _dataset(id: str, task: str, submissions: list[Submission]) -> dict[str, Any]:
-    found = [cell.background for one in submissions for cell in one.cells if cell.background.id == id]
-    same = {
-        name: getattr(found[0], name)
-        for name in ("quality", "return_mean", "return_std", "num_episodes", "recipe_sha256")
-    }
-    engines, contents = (
-        list(dict.fromkeys(getattr(data, name) for data in found)) for name in ("engine", "content_sha256")
-    )
-    return {"id": id, "task": task, **same, "engines": engines, "contents": contents}
+def _setting(value: Any) -> str:
+    if isinstance(value, tuple):
+        return " × ".join(map(str, value))
+    return f"{value:,}" if isinstance(value, int) else str(value)
 
 
-def _entry(order: int, row: stats.Row, one: Shown, results: list[Result], clones: dict[str, Result]) -> dict[str, Any]:
-    submission = one.submission
-    cells = {cell.background.id: cell for cell in submission.cells}
+def _dataset(id: str, task: str, listings: list[Listing]) -> dict[str, Any]:
+    all_results = [result for one in listings for result in one.submission.results]
+    backgrounds = [result.background for result in all_results if result.background.id == id]
     return {
-        "order": order,
-        "id": submission.id,
-        "sha256": one.sha256,
-        "level": verify.LEVELS[one.verification is not None],
-        "verification": one.verification and dataclasses.asdict(one.verification),
+        "task": task,
+        **vars(backgrounds[0]),
+        "engines": list(dict.fromkeys(data.engine for data in backgrounds)),
+        "contents": list(dict.fromkeys(data.content_sha256 for data in backgrounds)),
+    }
+
+
+def _entry(row: stats.Row, listing: Listing, results: list[Result], bc: dict[str, Result]) -> dict[str, Any]:
+    submission = listing.submission
+    stated = ("id", "privileges", "hardware", "hours", "versions", "config")
+    return {
+        **row._asdict(),
         **vars(submission.method),
-        "privileges": submission.privileges,
-        "hardware": submission.hardware,
-        "hours": submission.hours,
-        "versions": submission.versions,
-        "config": submission.config,
-        "rank": row.rank,
-        "score": row.score._asdict(),
-        "bootstrap": row.bootstrap._asdict(),
-        "tasks": {task: score._asdict() for task, score in row.per_task.items()},
-        "thirds": row.thirds,
-        "harm_rate": row.harm_rate,
-        "worst_task": row.worst_task,
-        "over_bc": row.over_bc,
-        "seeds": row.score.seeds,
-        "detectable": row.detectable,
-        "diverged": row.diverged,
+        **{name: getattr(submission, name) for name in stated},
+        "sha256": listing.sha256,
+        "level": replay.level_of(listing.verification),
+        "verification": listing.verification and dataclasses.asdict(listing.verification),
+        "over_bc": None if row.method == "bc" else row.over_bc,
         "unconverged": sum(not result.converged for result in results) if row.method == "bc" else 0,
-        "cells": [
-            _cell(cells[id], result, clones.get(id))
-            for id, result in zip(sub.datasets(submission.suite), results, strict=True)
-        ],
+        "results": [_result(result, bc.get(result.background.id)) for result in results],
     }
 
 
-def _cell(cell: Cell, result: Result, clone: Result | None) -> dict[str, Any]:
-    lanes = sorted(cell.lanes, key=lambda lane: lane.seed)
+def _result(result: Result, bc: Result | None) -> dict[str, Any]:
     return {
-        "id": cell.background.id,
+        "id": result.background.id,
         "task": result.task,
         "quality": result.quality,
-        "scores": [round(float(score), 5) for score in result.score],
-        "improvement": stats.interval([result.gains])._asdict(),
+        "qualities": [round(float(score), 5) for score in result.score],
+        "improvement": stats.interval([result.gains]),
         "nll": float(result.nll.mean()),
-        "bc_nll": float(clone.nll.mean()) if clone else None,
+        "bc_nll": float(bc.nll.mean()) if bc else None,
         "teacher_nll": result.teacher_nll,
-        "learned": clone is not None and clone.converged,
-        "seeds": [lane.seed for lane in lanes],
-        "diverged": [lane.seed for lane in lanes if lane.status == "diverged"],
-        "returns_sha256": [lane.returns_sha256 for lane in lanes],
-        "policy_sha256": [lane.policy_sha256 for lane in lanes],
+        "bc_converged": bc is not None and bc.converged,
+        "seeds": [seed.seed for seed in result.seeds],
+        "diverged": [seed.seed for seed in result.seeds if seed.status == "diverged"],
     }

@@ -1,4 +1,6 @@
-"""What a task is: an MDP as a `brax.envs.Env`, which brax's wrappers and trainers take as it is."""
+"""What a task is: an MDP as a `brax.envs.Env`, which brax's wrappers and trainers accept unchanged."""
+
+from sibench.tasks.physics import ENGINES, MjModel, PhysicsState, pick_engine  # isort: skip  # explains import errors
 
 import functools
 from typing import ClassVar
@@ -6,72 +8,68 @@ from typing import ClassVar
 import gymnasium
 import jax
 import jax.numpy as jnp
-import mujoco
 import numpy as np
 from brax.envs.base import Env, State
 
-from sibench.ids import LADDER
-from sibench.physics import PhysicsState, make_physics
+from sibench.core.ids import LADDER
 
 
 class Task(Env):
-    """A task family subclasses this and gives what has no value below; `reset` and `step` are the same for all.
+    """Base class of tasks. A task defines the members that have no value here; `reset` and `step` are shared.
 
-    Actions are clipped to [-1, 1], as every task here has it. A time-out is not part of `step`: whoever
-    rolls out counts to `horizon` and marks the last step `truncated`, and `done` means `terminal`.
+    Actions are clipped to [-1, 1]. `done` means a terminal state. Time-outs are not part of `step`: a rollout counts
+    to `horizon` and marks its last step `truncated`.
     """
 
     name: str
     version: int
-    gymnasium_id: str | None = None
-    """The environment of Gymnasium that it is the same as, if there is one."""
-    modelled_on: str = ""
-    """What it resembles, if it is not the same."""
+    family: str = ""  # group of tasks that share defaults, such as `manipulation`
+    gymnasium_id: str | None = None  # Gymnasium environment that the task reproduces, if any
     gymnasium_options: ClassVar[dict] = {}
+    modelled_on: str = ""  # what the task resembles, if it reproduces nothing
+    observes_pixels: bool = False  # whether observations contain camera frames
+    state_twin: str = ""  # name of the same task observed by its state, for a task observed through cameras
+    ladder: tuple[int, ...] = LADDER  # numbers of demonstrations that its behaviour policies are cloned from
+    script: str | None = None  # name and version of the script that demonstrates the task instead of a policy
     horizon: int = 1000
-    frame_skip: int
-    fields: tuple[str, ...]
-    """MjData's that the members below read."""
+    frame_skip: int  # simulation steps in a task step
+    fields: tuple[str, ...]  # MjData fields that the methods below read
+    model: MjModel
 
-    ladder: tuple[int, ...] = LADDER
-    """Numbers of demonstrations that its behaviour policies are cloned from."""
-    script: str | None = None
-    """Name and version of the script (sibench/scripted.py) that is the task's expert, if that is no policy."""
-
-    model: mujoco.MjModel
+    def __init__(self, engine: str = "auto"):
+        self.physics = ENGINES[pick_engine(engine)](self.model, self.frame_skip, self.fields)
 
     def initial(self, key: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """A draw of the first qpos and qvel."""
+        """Draw an initial qpos and qvel."""
         raise NotImplementedError
 
     def observe(self, state: PhysicsState) -> jax.Array:
+        """Return the observation of a simulation state."""
         raise NotImplementedError
 
-    def recorded(self, state: State) -> jax.Array:
-        """What a recording keeps of an observation; `seen` makes it whole."""
-        return state.obs
-
-    def seen(self, recorded: np.ndarray) -> np.ndarray:
-        """Observations [N, O] of what was kept of them."""
-        return recorded
-
     def reward(self, before: PhysicsState, action: jax.Array, after: PhysicsState) -> jax.Array:
+        """Return the reward of a step."""
         raise NotImplementedError
 
     def terminal(self, state: PhysicsState) -> jax.Array:
-        """1.0 where the task ends for good, so that nothing is earned afterwards."""
+        """Return 1.0 for a state after which nothing more is earned, else 0.0."""
         raise NotImplementedError
 
     def progress(self, state: PhysicsState) -> jax.Array | None:
-        """How far one has come, in [0, 1], in a task that rewards nothing but success; None in others."""
+        """Return the progress towards success, in [0, 1]; None for tasks with a dense reward."""
         return None
 
     def control(self, state: PhysicsState, action: jax.Array) -> jax.Array:
-        """What the actuators are told: the action itself, if a task does not say otherwise."""
+        """Return the actuators' targets for an action."""
         return action
 
-    def __init__(self, engine: str = "auto"):
-        self.physics = make_physics(self.model, self.frame_skip, self.fields, engine)
+    def stored_observation(self, state: State) -> jax.Array:
+        """Return what a recording stores of an observation; `full_observation` restores the rest."""
+        return state.obs  # pyright: ignore[reportReturnType]
+
+    def full_observation(self, stored: np.ndarray) -> np.ndarray:
+        """Return the observations [N, O] that belong to stored ones."""
+        return stored
 
     @property
     def id(self) -> str:
@@ -81,6 +79,7 @@ class Task(Env):
         return self.reset_to(*self.initial(rng))
 
     def reset_to(self, qpos: jax.Array, qvel: jax.Array) -> State:
+        """Begin an episode in a given state."""
         physics = self.physics.reset(qpos, qvel)
         return State(physics, self.observe(physics), reward=jnp.zeros(()), done=jnp.zeros(()))
 
@@ -90,8 +89,9 @@ class Task(Env):
         return state.replace(
             pipeline_state=physics,
             obs=self.observe(physics),
+            # a weak type would make programs that scan states compile twice
             reward=self.reward(state.pipeline_state, action, physics).astype(jnp.float32),
-            done=self.terminal(physics).astype(jnp.float32),  # not a weak type: what scans states would compile twice
+            done=self.terminal(physics).astype(jnp.float32),
         )
 
     @functools.cached_property

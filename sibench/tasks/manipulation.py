@@ -1,63 +1,62 @@
-"""Lift, Can and Square: a gripper, an object, and somewhere to put it; modelled on Robomimic's tasks of these names.
+"""Lift, Can and Square: a gripper, an object, and a place to put it; modelled on Robomimic's tasks of these names.
 
-They are not Robomimic's: a gripper on Cartesian joints stands for the arm, and shapes are primitive (`scenes/`), so
-that both engines run them. Control at 20 Hz, 400 steps, the layout of observations and actions, and the conditions of
-success are those of robosuite's Lift, PickPlaceCan and NutAssemblySquare; its frames are not: here the table is at
-height 0. The step that succeeds earns 1 and ends the episode.
+They are not Robomimic's: docs/tasks.md says what differs. The table is at height 0. The step that succeeds earns 1 and
+ends the episode.
 """
 
 import functools
-import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import gymnasium
 import jax
 import jax.numpy as jnp
-import mujoco
 import numpy as np
-from brax.envs.base import State
 
-from sibench import cameras
-from sibench.ids import FEW, twin
-from sibench.physics import PhysicsState, load_model, on_host
-from sibench.tasks.base import Task
+from sibench.core.ids import FEW
+from sibench.tasks import cameras
+from sibench.tasks.base import State, Task
+from sibench.tasks.physics import MjModel, PhysicsState, load_model, on_host
 
-SCENES = os.path.join(os.path.dirname(__file__), "scenes")
+SCENES = Path(__file__).parent / "scenes"
 MOVE, TURN = 0.05, 0.5
-"""Metres and radians that an action of 1 asks for, from where the gripper is."""
+"""Metres and radians from the gripper's pose that an action of 1 commands."""
 OPEN = 0.0208
 """Metres of each finger from the middle, at reset."""
+Pose = tuple[jax.Array, jax.Array]
+"""Position, and rotation as a quaternion xyzw."""
 
 
 class Manipulation(Task):
+    """Move an object with a gripper until a condition holds. A task defines the members that have no value here."""
+
+    family = "manipulation"
     horizon = 400
     frame_skip = 10
     fields = ("qpos", "qvel")
-    action_size = 7
+    action_size = 7  # pyright: ignore[reportAssignmentType]
     ladder = FEW
     script = "scripted-1"
-    at_rest: float
-    """Height of the object's centre on the table."""
-    low: tuple[float, float]
-    high: tuple[float, float]
-    """Where the object may stand at reset: x and y."""
-    rise: float = 0.1
-    """Metres that it is to be lifted."""
-    place: tuple[float, float] | None = None
-    """Where it is to be put then, if anywhere: x and y."""
+    at_rest: float  # height of the object's centre on the table
+    low: tuple[float, float]  # least x and y of the object at reset
+    high: tuple[float, float]  # greatest x and y of the object at reset
+    rise: float = 0.1  # metres that the object must be lifted
+    place: tuple[float, float] | None = None  # x and y of the place where the object must be put, if any
 
     @functools.cached_property
-    def model(self) -> mujoco.MjModel:
-        return load_model(os.path.join(SCENES, f"{twin(self.name)}.xml"))
+    def model(self) -> MjModel:
+        return load_model(SCENES / f"{self.state_twin or self.name}.xml")
 
     def initial(self, key: jax.Array) -> tuple[jax.Array, jax.Array]:
         keys = jax.random.split(key, 4)
         position = jnp.array([-0.02, 0.0, 0.19]) + 0.01 * jax.random.normal(keys[0], (3,))
         angles = 0.02 * jax.random.normal(keys[1], (3,))
-        place = jax.random.uniform(keys[2], (2,), minval=jnp.array(self.low), maxval=jnp.array(self.high))
+        object_xy = jax.random.uniform(keys[2], (2,), minval=jnp.array(self.low), maxval=jnp.array(self.high))
         half = jax.random.uniform(keys[3], minval=-jnp.pi / 2, maxval=jnp.pi / 2)
         rotation = jnp.array([jnp.cos(half), 0.0, 0.0, jnp.sin(half)])
         fingers, height = jnp.array([OPEN, OPEN]), jnp.array([self.at_rest])
-        return jnp.concatenate([position, angles, fingers, place, height, rotation]), jnp.zeros(self.model.nv)
+        return jnp.concatenate([position, angles, fingers, object_xy, height, rotation]), jnp.zeros(self.model.nv)
 
     def control(self, state: PhysicsState, action: jax.Array) -> jax.Array:
         """An action moves, turns (about x, y, z) and grips: 1 closes the fingers with 20 N, -1 opens them."""
@@ -66,17 +65,17 @@ class Manipulation(Task):
         return jnp.concatenate([goal, -action[6:], -action[6:]])
 
     def observe(self, state: PhysicsState) -> jax.Array:
-        """robot0_eef_pos, robot0_eef_quat, robot0_gripper_qpos, object; quaternions are xyzw, as robosuite has them."""
+        """Return robot0_eef_pos, robot0_eef_quat, robot0_gripper_qpos, object; quaternions are xyzw as in robosuite."""
         qpos = state.fields["qpos"]
-        eef, rotation = pose(qpos)
-        turned = jnp.concatenate([qpos[12:15], qpos[11:12]])
-        robot = [eef, rotation, qpos[6:7], -qpos[7:8]]
-        return jnp.concatenate([*robot, qpos[8:11], turned, *self.relative(eef, rotation, qpos[8:11], turned)])
+        eef, eef_rotation = gripper_pose(qpos)
+        position, rotation = qpos[8:11], jnp.concatenate([qpos[12:15], qpos[11:12]])
+        relative = self.relative_pose((eef, eef_rotation), (position, rotation))
+        return jnp.concatenate([eef, eef_rotation, qpos[6:7], -qpos[7:8], position, rotation, *relative])
 
-    def relative(self, eef, rotation, position, turned) -> tuple[jax.Array, ...]:
-        """The object's pose, seen from the gripper."""
-        back = rotation * jnp.array([-1.0, -1.0, -1.0, 1.0])
-        return rotate(back, position - eef), multiply(back, turned)
+    def relative_pose(self, gripper: Pose, thing: Pose) -> tuple[jax.Array, ...]:
+        """Return the object's pose in the gripper's frame."""
+        inverse = gripper[1] * jnp.array([-1.0, -1.0, -1.0, 1.0])
+        return rotate(inverse, thing[0] - gripper[0]), multiply(inverse, thing[1])
 
     def reward(self, before: PhysicsState, action: jax.Array, after: PhysicsState) -> jax.Array:
         return self.terminal(after)
@@ -86,51 +85,51 @@ class Manipulation(Task):
         return self.success(qpos[:3], qpos[8:11]).astype(jnp.float32)
 
     def progress(self, state: PhysicsState) -> jax.Array:
-        """How near the gripper came, how high the object rose, and how near its place it then was; all, on success."""
+        """Return 1 on success, else the mean of how near the gripper, how high and how near its place the object is."""
         eef, position = state.fields["qpos"][:3], state.fields["qpos"][8:11]
         near = 1 - jnp.tanh(10 * jnp.linalg.norm(eef - position))
         risen = jnp.clip((position[2] - self.at_rest) / self.rise, 0.0, 1.0)
         stages = [near, risen]
-        if self.place is not None:
+        if self.place:
             stages.append(risen * (1 - jnp.tanh(5 * jnp.linalg.norm(position[:2] - jnp.array(self.place)))))
         return jnp.where(self.success(eef, position), 1.0, jnp.stack(stages).mean())
 
     def success(self, eef: jax.Array, position: jax.Array) -> jax.Array:
+        """Return whether the task is solved, given the positions of the gripper and the object."""
         raise NotImplementedError
 
 
 class Lift(Manipulation):
-    """A cube, to be lifted."""
-
     name, version, modelled_on = "lift", 1, "robosuite's Lift"
     at_rest = 0.021
     low, high = (-0.03, -0.03), (0.03, 0.03)
     rise = 0.019
 
-    def relative(self, eef, rotation, position, turned):
-        return (eef - position,)
+    def relative_pose(self, gripper: Pose, thing: Pose) -> tuple[jax.Array, ...]:
+        return (gripper[0] - thing[0],)
 
-    def success(self, eef, position):
+    def success(self, eef: jax.Array, position: jax.Array) -> jax.Array:
         return position[2] > 0.04
 
 
 class Can(Manipulation):
-    """A can, to be put on the other side of a wall, and let go."""
+    """Put a can on the other side of a wall, and let go."""
 
     name, version, modelled_on = "can", 1, "robosuite's PickPlaceCan"
     at_rest = 0.04
     low, high = (-0.13, -0.35), (0.13, -0.05)
     place = (0.1, 0.17)
 
-    def success(self, eef, position):
+    def success(self, eef: jax.Array, position: jax.Array) -> jax.Array:
+        assert self.place is not None
         inside = (jnp.abs(position - jnp.array([*self.place, 0.05])) < jnp.array([0.1, 0.12, 0.05])).all()
         return inside & let_go(eef, position)
 
 
 class Square(Manipulation):
-    """A square nut with a handle, to be put over a peg.
+    """Put a square nut over a peg, holding it by its handle.
 
-    Holding the handle, the gripper is 5.6 cm from the nut's centre, which robosuite's condition takes for letting go.
+    The handle is 5.6 cm from the nut's centre, so robosuite's condition counts the nut as let go while it is held.
     """
 
     name, version, modelled_on = "square", 1, "robosuite's NutAssemblySquare"
@@ -138,70 +137,81 @@ class Square(Manipulation):
     low, high = (-0.115, 0.11), (-0.11, 0.225)
     place = (0.23, 0.1)
 
-    def success(self, eef, position):
+    def success(self, eef: jax.Array, position: jax.Array) -> jax.Array:
         on_peg = (jnp.abs(position[:2] - jnp.array(self.place)) < 0.03).all() & (position[2] < 0.05)
         return on_peg & let_go(eef, position)
 
 
-class Seen(Manipulation):
-    """The same through two cameras: of the observation only what is about the gripper is left, and frames are added."""
+class ThroughCameras(Manipulation):
+    """The same task through two cameras: frames replace the part of the observation about the object.
 
-    num_kept = 9
+    Recordings store the observations of the state; the same driver draws the same frames from the same numbers.
+    """
+
+    observes_pixels = True
+    proprioception_size = 9  # numbers of an observation about the gripper, which stay
 
     @functools.cached_property
-    def look(self):
-        """`seen` of one observation, inside compiled functions."""
-        return on_host(lambda whole: [self.seen(whole)], [((4 * self.num_kept + cameras.NUM_BYTES,), jnp.uint8)])
+    def _add_frames(self) -> Callable:
+        """`full_observation` of one observation, for use in compiled functions."""
+        shape = (4 * self.proprioception_size + cameras.NUM_BYTES,)
+        return on_host(lambda stored: [self.full_observation(stored)], [(shape, jnp.uint8)])
 
     def observe(self, state: PhysicsState) -> jax.Array:
-        return self.look(super().observe(state))[0]
+        return self._add_frames(super().observe(state))[0]
 
-    def recorded(self, state: State) -> jax.Array:
+    def stored_observation(self, state: State) -> jax.Array:
         return super().observe(state.pipeline_state)
 
-    def seen(self, recorded: np.ndarray) -> np.ndarray:
-        return cameras.pack(recorded[..., : self.num_kept], self.frames(recorded))
+    def full_observation(self, stored: np.ndarray) -> np.ndarray:
+        return cameras.pack(stored[..., : self.proprioception_size], self.frames(stored))
 
-    def frames(self, recorded: np.ndarray) -> np.ndarray:
-        """[..., O] -> [..., 2, 84, 84, 3]. With the same driver, the same numbers give the same frames."""
-        recorded = np.asarray(recorded)
-        drawn = cameras.studio(self.model).draw(joints(recorded.reshape(-1, recorded.shape[-1])))
-        return drawn.reshape(*recorded.shape[:-1], *cameras.FRAMES)
+    def frames(self, stored: np.ndarray) -> np.ndarray:
+        """Draw the frames [..., 2, 84, 84, 3] of observations [..., O] of the state."""
+        stored = np.asarray(stored)
+        drawn = cameras.studio(self.model).draw(joints(stored.reshape(-1, stored.shape[-1])))
+        return drawn.reshape(*stored.shape[:-1], *cameras.FRAMES)
 
     @property
     def observation_space(self) -> gymnasium.spaces.Box:
         return gymnasium.spaces.Box(0, 255, (self.observation_size,), np.uint8)
 
 
-class LiftImage(Seen, Lift):
-    name, version, modelled_on = "lift-image", 1, "`lift`, through two cameras"
+class LiftImage(ThroughCameras, Lift):
+    name, version, state_twin, modelled_on = "lift-image", 1, "lift", "`lift`, through two cameras"
 
 
-class CanImage(Seen, Can):
-    name, version, modelled_on = "can-image", 1, "`can`, through two cameras"
+class CanImage(ThroughCameras, Can):
+    name, version, state_twin, modelled_on = "can-image", 1, "can", "`can`, through two cameras"
 
 
-class SquareImage(Seen, Square):
-    name, version, modelled_on = "square-image", 1, "`square`, through two cameras"
+class SquareImage(ThroughCameras, Square):
+    name, version, state_twin, modelled_on = "square-image", 1, "square", "`square`, through two cameras"
 
 
 def joints(observations: np.ndarray) -> np.ndarray:
-    """qpos [N, 15] of observations [N, O] of the state."""
-    x, y, z, w = observations[:, 3:7].T.astype(np.float64)
-    yaw = np.arctan2(2 * (w * z + x * y), 1 - 2 * (y**2 + z**2))
-    pitch = np.arcsin(np.clip(2 * (w * y - z * x), -1, 1))
-    roll = np.arctan2(2 * (w * x + y * z), 1 - 2 * (x**2 + y**2))
-    fingers, turned = observations[:, 7:9] * [1, -1], observations[:, [15, 12, 13, 14]]
-    return np.column_stack([observations[:, :3], yaw, pitch, roll, fingers, observations[:, 9:12], turned])
+    """Return the qpos [N, 15] of observations [N, O] of the state."""
+    roll, pitch, yaw = angles(observations[:, 3:7].T.astype(np.float64), np)
+    fingers, rotation = observations[:, 7:9] * [1, -1], observations[:, [15, 12, 13, 14]]
+    return np.column_stack([observations[:, :3], yaw, pitch, roll, fingers, observations[:, 9:12], rotation])
+
+
+def angles(rotation: Any, numpy: Any = jnp) -> tuple[Any, Any, Any]:
+    """Return roll, pitch and yaw of a quaternion, xyzw, that turns by yaw, then pitch, then roll."""
+    x, y, z, w = rotation
+    roll = numpy.arctan2(2 * (w * x + y * z), 1 - 2 * (x * x + y * y))
+    pitch = numpy.arcsin(numpy.clip(2 * (w * y - z * x), -1, 1))
+    yaw = numpy.arctan2(2 * (w * z + x * y), 1 - 2 * (y * y + z * z))
+    return roll, pitch, yaw
 
 
 def let_go(eef: jax.Array, position: jax.Array) -> jax.Array:
-    """robosuite's: the gripper is 4 cm from the object or more."""
+    """Return robosuite's condition for letting go: the gripper is at least 4 cm from the object."""
     return 1 - jnp.tanh(10 * jnp.linalg.norm(eef - position)) < 0.6
 
 
-def pose(qpos: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Position and rotation of the gripper, whose joints are x, y, z, yaw, pitch, roll."""
+def gripper_pose(qpos: jax.Array) -> Pose:
+    """Return the pose of the gripper, whose joints are x, y, z, yaw, pitch, roll."""
     half = qpos[3:6] / 2
     axes = jnp.eye(4)[jnp.array([2, 1, 0])]
     yaw, pitch, roll = jnp.sin(half)[:, None] * axes + jnp.cos(half)[:, None] * jnp.eye(4)[3]
@@ -209,11 +219,12 @@ def pose(qpos: jax.Array) -> tuple[jax.Array, jax.Array]:
 
 
 def multiply(a: jax.Array, b: jax.Array) -> jax.Array:
-    """Of quaternions, xyzw."""
+    """Multiply two quaternions, xyzw."""
     u, v = a[:3], b[:3]
     return jnp.concatenate([a[3] * v + b[3] * u + jnp.cross(u, v), (a[3] * b[3] - u @ v)[None]])
 
 
 def rotate(rotation: jax.Array, vector: jax.Array) -> jax.Array:
+    """Rotate a vector by a quaternion, xyzw."""
     twice = 2 * jnp.cross(rotation[:3], vector)
     return vector + rotation[3] * twice + jnp.cross(rotation[:3], twice)
